@@ -1,0 +1,23 @@
+# matryobench: trains and evaluates (2D) Matryoshka embedding models, one experiment per config file.
+#   snakemake --cores all --configfile config/demo.yaml
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        EXPERIMENT.targets(),

@@ -1,0 +1,5 @@
+"""python -m matryobench <verb>"""
+
+from matryobench.cli import main
+
+main()

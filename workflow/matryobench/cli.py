@@ -1,0 +1,217 @@
+"""The command line: `matryobench <verb>`. The workflow's rules call the same verbs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from matryobench.errors import InputError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+Config = Annotated[Path, typer.Argument(help="The experiment's YAML file.")]
+Out = Annotated[Path, typer.Option("--out", help="File or folder to write.")]
+
+
+def main() -> None:
+    """Runs the command line; what the user can mend is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"matryobench: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+@app.command()
+def plan(config: Config) -> None:
+    """Lists the runs of an experiment in the order in which they can be trained, with counts."""
+    from matryobench.listing import print_plan
+    from matryobench.plan import Plan
+
+    print_plan(Plan.load(config))
+
+
+@app.command()
+def fetch(
+    config: Config,
+    dataset: Annotated[str | None, typer.Option(help="Only this dataset; written as a table to --out.")] = None,
+    backbone: Annotated[bool, typer.Option("--backbone", help="Only the backbone; its record goes to --out.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write for --dataset or --backbone.")] = None,
+) -> None:
+    """Fills the mirror with all that the experiment needs and checks it; the only step that may use the network."""
+    from matryobench.config import PretrainedBackbone
+    from matryobench.data import prepare
+    from matryobench.plan import Plan
+
+    loaded = Plan.load(config)
+    if (dataset is not None or backbone) and out is None:
+        raise InputError("--out is missing; give the file to write.")
+    if dataset is not None and out is not None:
+        print(f"{dataset}: {prepare.fetch_data(loaded, dataset, out)} rows -> {out}")
+    elif backbone and out is not None:
+        prepare.write_backbone(prepare.fetch_backbone(loaded.experiment, loaded.place), out)
+        print(f"backbone -> {out}")
+    else:
+        folder = loaded.experiment.folder / "data"
+        for name in loaded.dataset_names():
+            print(f"{name}: {prepare.fetch_data(loaded, name, folder / f'{name}.parquet')} rows")
+        if not isinstance(loaded.experiment.backbone, PretrainedBackbone):
+            print(f"backbone: {prepare.fetch_backbone(loaded.experiment, loaded.place)}")
+
+
+@app.command()
+def tokenise(
+    table: Annotated[Path, typer.Argument(help="Table that fetch wrote.")],
+    backbone: Annotated[Path, typer.Option(help="The backbone's record, for its tokenizer.")],
+    max_length: Annotated[int, typer.Option(min=3, help="Tokens per text at most, special tokens included.")],
+    out: Out,
+) -> None:
+    """Tokenises a dataset once for all runs."""
+    from matryobench.data import prepare
+
+    texts = prepare.tokenise_table(table, prepare.backbone_folder(backbone), max_length, out)
+    print(f"{table.stem}: {texts} distinct texts -> {out}")
+
+
+@app.command()
+def pretrain(config: Config, text: Annotated[Path, typer.Option(help="Table of texts.")], out: Out) -> None:
+    """Pre-trains the experiment's own backbone; --out gets model/, pretraining.json and backbone.json."""
+    from matryobench.config import PretrainedBackbone
+    from matryobench.data.prepare import write_backbone
+    from matryobench.data.records import read_table
+    from matryobench.files import write_json
+    from matryobench.plan import Plan
+    from matryobench.pretraining.mlm import pretrain as pretrain_mlm
+    from matryobench.provenance import environment, peak_memory_mb
+
+    loaded = Plan.load(config)
+    backbone = loaded.experiment.backbone
+    if not isinstance(backbone, PretrainedBackbone):
+        raise InputError(f"{config}: backbone: its source is '{backbone.source}', there is nothing to pre-train.")
+    texts = read_table(text)[0].column("text").to_pylist()
+    numbers = pretrain_mlm(texts, backbone.spec, out / "model", out / "checkpoints")
+    write_json(out / "pretraining.json", {**numbers, "peak_memory_mb": peak_memory_mb(), **environment()})
+    write_backbone(out / "model", out / "backbone.json")
+
+
+@app.command()
+def train(
+    config: Config,
+    run: Annotated[str, typer.Argument(help="Run id, as `plan` lists it.")],
+    tokens: Annotated[Path, typer.Option(help="Token file of the recipe's training data.")],
+    start: Annotated[Path, typer.Option(help="Backbone's record, or the run.json of the run that this one starts from.")],
+    out: Out,
+) -> None:
+    """Trains one run; interrupted, the same command goes on at the last checkpoint."""
+    from matryobench.data.prepare import backbone_folder
+    from matryobench.plan import Plan
+    from matryobench.training.runs import train as train_run
+
+    loaded = Plan.load(config)
+    folder = start.parent / "model" if start.name == "run.json" else backbone_folder(start)
+    train_run(loaded, loaded.run(run), tokens, folder, out)
+
+
+@app.command("evaluate-run")
+def evaluate_run(
+    config: Config,
+    run: Annotated[str, typer.Argument(help="Run id, as `plan` lists it.")],
+    model: Annotated[Path, typer.Option(help="The run's model folder.")],
+    tokens: Annotated[list[Path], typer.Option(help="Token files of the test sets, in the config's order.")],
+    out: Out,
+) -> None:
+    """Evaluates one trained run on all of its cells."""
+    from matryobench.evaluation.runs import evaluate_run as evaluate
+    from matryobench.plan import Plan
+
+    loaded = Plan.load(config)
+    evaluate(loaded, loaded.run(run), model, tokens, out)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder, or hub id that is in (or can be fetched into) the mirror.")],
+    task: Annotated[str, typer.Option(help="What to evaluate: sts.")] = "sts",
+    sets: Annotated[str, typer.Option(help="Comma-separated test sets.")] = "sts12,sts13,sts14,sts15,sts16,stsb,sick-r",
+    layers: Annotated[str | None, typer.Option(help="Comma-separated layers; all without it.")] = None,
+    dims: Annotated[str | None, typer.Option(help="Comma-separated dims; 8, 16, ... H without it.")] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean or cls; what the folder says without it.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=3, help="Tokens per text at most.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
+    mirror: Annotated[Path, typer.Option(help="The mirror folder.")] = Path("mirror"),
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
+    out: Annotated[Path, typer.Option(help="Cells table to write (.parquet, and .csv beside it).")] = Path("cells.parquet"),
+) -> None:
+    """Evaluates every layer x dim cell of any model from one encoding; prints the grids and writes the cells table."""
+    from matryobench.evaluation.standalone import evaluate_standalone
+
+    evaluate_standalone(model, task, sets, layers, dims, pooling, max_length, revision, mirror, offline, out)
+
+
+@app.command()
+def collect(
+    config: Config, tables: Annotated[list[Path], typer.Argument(help="Cells tables of all runs.")], out: Out
+) -> None:
+    """Joins the runs' cells tables to the experiment's one and adds averages over the test sets."""
+    from matryobench import reports
+    from matryobench.plan import Plan
+
+    print(f"{reports.collect(Plan.load(config), tables, out)} rows -> {out}")
+
+
+@app.command()
+def figure(
+    config: Config,
+    name: Annotated[str, typer.Argument(help="Name of the figure, e.g. sts-panels.")],
+    cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
+    out: Annotated[Path, typer.Option(help="Path without ending; .svg, .png and .pdf are written.")],
+) -> None:
+    """Draws one figure."""
+    from matryobench import reports
+    from matryobench.plan import Plan
+
+    for path in reports.draw_figure(Plan.load(config), name, cells, out):
+        print(path)
+
+
+@app.command()
+def table(
+    config: Config,
+    name: Annotated[str, typer.Argument(help="Name of the table: sts-grid or sts-summary.")],
+    cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
+    out: Annotated[Path, typer.Option(help="Path without ending; .csv, .md and .tex are written.")],
+) -> None:
+    """Writes one table as csv, markdown and LaTeX."""
+    from matryobench import reports
+    from matryobench.plan import Plan
+
+    for path in reports.write_table(Plan.load(config), name, cells, out):
+        print(path)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder (results/<experiment>/runs/<run id>) or model folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    layer: Annotated[int, typer.Option(min=1, help="Layers to keep.")],
+    dim: Annotated[int, typer.Option(min=1, help="Coordinates to keep.")],
+) -> None:
+    """Writes one cell as a standalone sentence-transformers model of `layer` layers and `dim` coordinates."""
+    from matryobench.models.export import export as export_cell
+
+    export_cell(run, layer, dim, out)
+    print(f"layer {layer}, dim {dim} -> {out}")
+
+
+@app.command()
+def schema(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a file is out of date.")] = False,
+) -> None:
+    """Regenerates workflow/schemas/*.json and config/default.yaml from the settings models."""
+    from matryobench.schemas import write_schemas
+
+    for path in write_schemas(check):
+        print(path)

@@ -1,0 +1,118 @@
+"""What the Snakemake rules ask: the checked plan of a config, which file feeds which job, and what the targets are."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from matryobench.config import Experiment, PretrainedBackbone
+from matryobench.errors import InputError
+from matryobench.files import write_text
+from matryobench.plan import Plan, digest
+from matryobench.reports import FIGURE_FORMATS, TABLE_FORMATS, TABLES, figure_names
+from matryobench.validation import parse
+
+PACKAGE = Path(__file__).parent
+
+
+class Dag:
+    """The files of an experiment; all paths are strings relative to the working folder, as Snakemake wants them."""
+
+    def __init__(self, config: Mapping[str, Any], configfiles: Sequence[Any]) -> None:
+        if not config:
+            raise InputError("snakemake: no experiment was given; add --configfile config/demo.yaml.")
+        place = str(configfiles[-1]) if configfiles else "snakemake --config"
+        experiment = parse(Experiment, config, place)
+        self.plan = Plan(experiment, place)
+        self.root = str(experiment.folder)
+        self.config = f"{self.root}/experiment.yaml"
+        self._config = config
+
+    def write_config(self) -> None:
+        """Writes the config as Snakemake merged it, for the jobs to read; leaves an equal file untouched."""
+        text = yaml.safe_dump(_plain(self._config), sort_keys=False, allow_unicode=True)
+        path = Path(self.config)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the experiment pre-trains its own backbone."""
+        return isinstance(self.plan.experiment.backbone, PretrainedBackbone)
+
+    @property
+    def pretraining_text(self) -> str:
+        """Table of the text that the backbone is pre-trained on."""
+        backbone = self.plan.experiment.backbone
+        return f"{self.root}/data/{backbone.text if isinstance(backbone, PretrainedBackbone) else 'none'}.parquet"
+
+    def training_tokens(self, run_id: str) -> str:
+        """Token file that a run is trained on."""
+        recipe = self.plan.recipe(self.plan.run(run_id))
+        return self._tokens(recipe.train, recipe.max_length)
+
+    def evaluation_tokens(self) -> list[str]:
+        """Token files of the test sets, in the config's order."""
+        return [self._tokens(name, self.plan.sts.max_length) for name in self.plan.sts.evaluate]
+
+    def start(self, run_id: str) -> str:
+        """What a run starts from: the backbone's record, or the run.json of another run."""
+        start = self.plan.run(run_id).starts_from
+        return f"{self.root}/runs/{start}/run.json" if start else f"{self.root}/backbone/backbone.json"
+
+    def cells(self) -> list[str]:
+        """The cells tables of all runs."""
+        return [f"{self.root}/evaluation/{run.run_id}/cells.parquet" for run in self.plan.runs]
+
+    def targets(self) -> list[str]:
+        """What the workflow makes: the experiment's cells table, its figures and its tables."""
+        figures = [f"{self.root}/figures/{name}.{ending}" for name in figure_names(self.plan) for ending in FIGURE_FORMATS]
+        tables = [f"{self.root}/tables/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
+        return [f"{self.root}/tables/cells.parquet", *figures, *tables]
+
+    def dataset_hash(self, name: str) -> str:
+        """Hash of a dataset's entry, so that a corrected entry is fetched and checked again."""
+        return digest(self.plan.datasets[name].model_dump(mode="json"))
+
+    def backbone_hash(self) -> str:
+        """Hash of the backbone's settings."""
+        return digest(self.plan.experiment.backbone.model_dump(mode="json"))
+
+    def figure_hash(self) -> str:
+        """Hash of what decides the figures and tables besides the cells table: styles, titles, baselines."""
+        looks = {name: [m.title, m.colour, m.marker] for name, m in self.plan.methods.items()}
+        return digest([looks, self.plan.sts.baselines, list(self.plan.sts.recipes)])
+
+    def _tokens(self, dataset: str, max_length: int) -> str:
+        return f"{self.root}/tokens/{dataset}.{max_length}.safetensors"
+
+
+@lru_cache
+def source_hash(*parts: str) -> str:
+    """Hash of what some modules or folders of the package do: comments, formatting and file times do not count.
+
+    Rules that are cheap to run again list the code that they use; training rules do not, so that an edit never
+    retrains by itself.
+    """
+    whole = hashlib.sha256()
+    for part in parts:
+        path = PACKAGE / part
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        for file in files:
+            whole.update(ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode())
+    return whole.hexdigest()[:12]
+
+
+def _plain(value: Any) -> Any:
+    """Snakemake's config as plain containers, which YAML can write."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value

@@ -1,0 +1,118 @@
+"""Figure 1 of the 2D Matryoshka paper: a panel per layer, dims on x, a line per method, a row of panels per recipe.
+
+Points are joined only between neighbouring dims of the grid, so a method known on some cells shows no invented line.
+With several seeds a line is their mean and its band their range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import NullLocator
+
+from matryobench.analysis.cells import over_seeds, select
+from matryobench.figures import theme
+from matryobench.figures.theme import Line, Style
+
+ROW = 1.4  # height of a row of panels, inches
+
+
+def draw(
+    frame: pd.DataFrame,
+    styles: Mapping[str, Style],
+    *,
+    dataset: str,
+    metric: str,
+    recipes: Mapping[str, str] | None = None,
+    columns: int = 6,
+) -> Figure:
+    """The panels of one dataset and metric of a cells table.
+
+    `recipes` gives recipes their titles and order; more than `columns` layers continue in further rows.
+    Raises InputError as `cells.select` and `theme.lines` do.
+    """
+    means = over_seeds(select(frame, dataset, metric))
+    lines = theme.lines(means, styles)
+    titles = theme.recipe_titles(means, recipes)
+    layers, dims = sorted(means["layer"].unique()), sorted(means["dim"].unique())
+    columns = min(columns, len(layers))
+    deep = math.ceil(len(layers) / columns)  # rows of panels per recipe
+    width = min(theme.WIDTH, 1.0 + 2.0 * columns)
+    legend = theme.legend_columns([line.title for line in lines], width)
+    entries = math.ceil(len(lines) / legend)
+    with theme.context():
+        height = ROW * deep * len(titles) + 0.55 + 0.16 * entries
+        figure = Figure(figsize=(width, height), layout=theme.layout())
+        axes = figure.subplots(deep * len(titles), columns, squeeze=False, sharey=True)
+        panel = (width - 0.55) / columns - 0.08
+        for block, (recipe, title) in enumerate(titles.items()):
+            for place in range(deep * columns):
+                row, column = block * deep + place // columns, place % columns
+                ax = axes[row, column]
+                if place >= len(layers):
+                    ax.set_axis_off()
+                    continue
+                inside = means[(means["recipe"] == recipe) & (means["layer"] == layers[place])]
+                _panel(ax, inside, lines, dims, panel)
+                if row == 0 or deep > 1:
+                    ax.set_title(f"layer {layers[place]}", pad=3)
+                below = place + columns < len(layers) or (block + 1 < len(titles) and column < len(layers))
+                ax.tick_params(labelbottom=not below, labelleft=column == 0)
+                last = place % columns == columns - 1 or place == len(layers) - 1
+                if len(titles) > 1 and last:
+                    label = theme.wrapped(title, ROW * theme.POINTS * 0.8)
+                    ax.annotate(label, (1.0, 0.5), (4, 0), "axes fraction", "offset points",
+                                rotation=270, va="center", ha="left", fontweight="bold")  # fmt: skip
+        figure.supxlabel("embedding dimension")
+        ylabel = theme.metric_title(metric, dataset)
+        figure.supylabel(theme.wrapped(ylabel, (height - 0.4) * theme.POINTS))
+        handles = [_handle(line) for line in lines]
+        figure.legend(handles=handles, loc="outside upper center", ncols=legend, frameon=False,
+                      handlelength=3.2, columnspacing=1.5, borderaxespad=0.2)  # fmt: skip
+    return figure
+
+
+def _panel(ax: Axes, inside: pd.DataFrame, lines: list[Line], dims: list[int], inches: float) -> None:
+    """Draws the lines of one (recipe, layer); `inside` holds the rows of `over_seeds`, `inches` its width."""
+    for line in lines:
+        own = inside[(inside["method"] == line.method) & (inside["variant"] == line.variant)]
+        if own.empty:
+            continue
+        on_grid = own.set_index("dim")[["mean", "low", "high", "seeds"]].reindex(dims)  # NaN breaks the line
+        ax.plot(dims, on_grid["mean"].to_numpy(), **_look(line))
+        if (on_grid["seeds"] > 1).any():
+            low, high = on_grid["low"].to_numpy(), on_grid["high"].to_numpy()
+            ax.fill_between(dims, low, high, color=line.colour, alpha=0.18, linewidth=0)
+            ax.vlines(dims, low, high, color=line.colour, linewidth=0.7)  # a lone point has no band
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(dims[0] / 2**0.35, dims[-1] * 2**0.35)
+    ax.xaxis.set_minor_locator(NullLocator())
+    positions = np.log2(dims) * inches * theme.POINTS / (math.log2(dims[-1] / dims[0]) + 0.7)
+    upright = max(len(str(dim)) for dim in dims) * theme.CHARACTER * theme.SMALL + 3 > theme.closest(list(positions))
+    labelled = set(theme.thinned(list(positions), theme.SMALL * 0.85)) if upright else set(range(len(dims)))
+    ax.set_xticks(dims, [str(dim) if at in labelled else "" for at, dim in enumerate(dims)], rotation=90 * upright)
+
+
+def _look(line: Line) -> dict[str, Any]:
+    filled = MarkerStyle(line.marker).is_filled()
+    return {
+        "color": line.colour,
+        "linestyle": line.dashes,
+        "linewidth": 1.0,
+        "marker": line.marker,
+        "markersize": 3.6,
+        "markeredgewidth": 0.4 if filled else 0.9,
+        "markeredgecolor": "white" if filled else line.colour,
+    }
+
+
+def _handle(line: Line) -> Line2D:
+    return Line2D([], [], label=line.title, **_look(line))

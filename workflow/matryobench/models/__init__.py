@@ -1,0 +1,1 @@
+"""Backbones and encoders: loading, pooling every layer in one pass, truncation, saving, export."""

@@ -1,0 +1,85 @@
+"""The all-layer encoder: every requested layer pooled in one forward pass that stops at the deepest.
+
+Index convention: hidden_states[0] is the embedding output; layer l in 1..L is hidden_states[l]; dimension d is the
+first d coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Pooling = Literal["mean", "cls"]
+
+
+def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """(batch, tokens, H) token vectors and their (batch, tokens) 0/1 mask -> (batch, H)."""
+    if pooling == "cls":
+        return states[:, 0]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class Encoder(nn.Module):
+    """A transformers encoder of `depth` layers whose layers are pooled to embeddings.
+
+    Families whose last hidden state passes a final norm (ModernBERT) get that norm on every layer read, because that
+    is what an encoder truncated to this layer gives; for all others a layer's embedding is hidden_states[l] pooled.
+    """
+
+    def __init__(self, backbone: nn.Module, pooling: Pooling, pad_token_id: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling: Pooling = pooling
+        self.pad_token_id = pad_token_id
+        self.depth: int = backbone.config.num_hidden_layers  # type: ignore[union-attr, assignment]
+        self.width: int = backbone.config.hidden_size  # type: ignore[union-attr, assignment]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, layers: Sequence[int]) -> Tensor:
+        """(batch, tokens) -> (layers, batch, H) pooled embeddings, in the order of `layers` (0..depth)."""
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        final_norm = getattr(self.backbone, "final_norm", None)
+        pooled = []
+        for layer in layers:
+            states = output.hidden_states[layer]
+            if final_norm is not None and 0 < layer < self.depth:  # the last one has passed it already
+                states = final_norm(states)
+            pooled.append(pool(states, attention_mask, self.pooling))
+        return torch.stack(pooled)
+
+    def embed(self, texts: Sequence[Tensor], layers: Sequence[int], tokens_per_forward: int) -> Tensor:
+        """Embeds token sequences of any lengths: n x (tokens,) -> (layers, n, H), in the order given.
+
+        Sequences are sorted by length and cut into forward passes of at most `tokens_per_forward` padded tokens, so
+        that little of the work is padding; the result differs from one padded batch only by rounding.
+        """
+        device = next(self.backbone.parameters()).device
+        lengths = [len(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda index: -lengths[index])
+        pieces = []
+        for batch in length_batches([lengths[index] for index in order], tokens_per_forward):
+            chosen = [texts[order[position]] for position in batch]
+            input_ids = nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=self.pad_token_id)
+            sizes = torch.tensor([len(text) for text in chosen])
+            mask = (torch.arange(input_ids.shape[1]) < sizes[:, None]).long()
+            pieces.append(self(input_ids.long().to(device), mask.to(device), layers))
+        inverse = torch.empty(len(order), dtype=torch.long)
+        inverse[torch.tensor(order)] = torch.arange(len(order))
+        return torch.cat(pieces, dim=1)[:, inverse.to(device)]
+
+
+def length_batches(lengths: Sequence[int], tokens_per_forward: int) -> list[range]:
+    """Cuts descending lengths into consecutive ranges whose padded size (count x longest) fits the budget.
+
+    A single text longer than the budget is a range of its own.
+    """
+    batches: list[range] = []
+    start = 0
+    while start < len(lengths):
+        count = max(1, tokens_per_forward // max(lengths[start], 1))
+        batches.append(range(start, min(start + count, len(lengths))))
+        start += count
+    return batches

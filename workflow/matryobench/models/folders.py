@@ -1,0 +1,205 @@
+"""Model folders: reading any transformers or sentence-transformers folder, writing one that both libraries load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matryobench.errors import InputError
+from matryobench.files import atomic_path, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from matryobench.models.encoder import Encoder, Pooling
+
+# Families whose hidden_states follow the index convention; checked by tests/unit/test_encoder.py.
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert")
+_WITHOUT_POOLER_ARGUMENT = ("distilbert", "modernbert")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
+                   "merges.txt", "added_tokens.json", "sentencepiece.bpe.model")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FolderSettings:
+    """What a sentence-transformers folder says besides the weights; the defaults for a plain transformers folder."""
+
+    weights: Path
+    pooling: Pooling | None = None
+    max_length: int | None = None
+    dim: int | None = None
+
+
+def read_settings(folder: Path) -> FolderSettings:
+    """Reads pooling, maximum length and dimension of a model folder.
+
+    Raises InputError where the folder is no model folder or uses parts that a layer's pooling cannot stand for.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; give a model folder or a hub id that is in the mirror.")
+    modules_file = folder / "modules.json"
+    if not modules_file.exists():
+        return FolderSettings(folder)
+    modules = _read_json(modules_file)
+    weights = folder / modules[0]["path"]
+    pooling, dim = None, None
+    for module in modules[1:]:
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            pooling = _pooling(folder / module["path"] / "config.json")
+        elif kind == "Dense" and (folder / "matryobench.json").exists():
+            dim = _read_json(folder / "matryobench.json")["dim"]
+        elif kind != "Normalize":  # cosine similarity does not see a normalisation
+            raise InputError(f"{modules_file}: module '{kind}' after the transformer is not supported; pool or strip it.")
+    lengths = folder / "sentence_bert_config.json"
+    max_length = _read_json(lengths).get("max_seq_length") if lengths.exists() else None
+    return FolderSettings(weights, pooling, max_length, dim)
+
+
+def _pooling(config_file: Path) -> Pooling:
+    settings = _read_json(config_file)
+    modes = [key.removeprefix("pooling_mode_") for key, on in settings.items() if on is True and "pooling_mode_" in key]
+    mode = settings.get("pooling_mode") or (modes[0] if len(modes) == 1 else "+".join(modes))
+    known: dict[str, Pooling] = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}
+    if mode not in known:
+        raise InputError(f"{config_file}: pooling '{mode}' is not supported; mean and cls are.")
+    return known[mode]
+
+
+def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> Encoder:
+    """Loads an encoder in float32, truncated to its first `layers` layers (None: all).
+
+    Raises InputError for unknown families, missing or non-safetensors weights, and layers > L.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    from matryobench.models.encoder import Encoder
+
+    weights = read_settings(folder).weights
+    if not (weights / "config.json").is_file():
+        raise InputError(f"{weights}: has no config.json; give a transformers model folder.")
+    if not list(weights.glob("*.safetensors")):
+        raise InputError(f"{weights}: has no *.safetensors weights; save the model with safetensors first.")
+    config = AutoConfig.from_pretrained(weights, local_files_only=True)
+    if config.model_type not in FAMILIES:
+        raise InputError(f"{weights}: model type '{config.model_type}' is not supported; {', '.join(FAMILIES)} are.")
+    if layers is not None:
+        if not 1 <= layers <= config.num_hidden_layers:
+            raise InputError(f"{weights}: layer {layers} is not in 1..{config.num_hidden_layers}; choose one of these.")
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+    arguments = {} if config.model_type in _WITHOUT_POOLER_ARGUMENT else {"add_pooling_layer": False}
+    # Layers above the truncation are reported as unexpected weights, which is what is wanted here.
+    with _quiet():
+        import torch
+
+        backbone, report = AutoModel.from_pretrained(
+            weights, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True, **arguments
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(f"{weights}: the weights lack {len(missing)} parameters, first {missing[0]}; is the folder whole?")
+    return Encoder(backbone, pooling, config.pad_token_id if config.pad_token_id is not None else 0)
+
+
+def save_encoder(encoder: Encoder, tokenizer_folder: Path, out: Path, max_length: int, dim: int | None = None) -> None:
+    """Writes a sentence-transformers folder (safetensors), whole or not at all.
+
+    `SentenceTransformer(out)` encodes as the encoder's last layer does; with `dim` the folder ends in an exact cut to
+    the first `dim` coordinates and says so in matryobench.json.
+    """
+    with atomic_path(out) as partial:
+        partial.mkdir(parents=True)
+        with _quiet():
+            encoder.backbone.save_pretrained(partial)  # type: ignore[operator, union-attr]
+        for name in TOKENIZER_FILES:
+            if (tokenizer_folder / name).is_file():
+                shutil.copyfile(tokenizer_folder / name, partial / name)
+        # The module names of every release of sentence-transformers since 2.0; newer ones map them to their own.
+        modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+        write_json(partial / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+        (partial / "1_Pooling").mkdir()
+        write_json(
+            partial / "1_Pooling" / "config.json",
+            {
+                "word_embedding_dimension": encoder.width,
+                "pooling_mode_cls_token": encoder.pooling == "cls",
+                "pooling_mode_mean_tokens": encoder.pooling == "mean",
+            },
+        )
+        if dim is not None:
+            modules.append(("2_Dense", "Dense"))
+            _save_cut(partial / "2_Dense", encoder.width, dim)
+            write_json(partial / "matryobench.json", {"layer": encoder.depth, "dim": dim})
+        write_json(
+            partial / "modules.json",
+            [
+                {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                for index, (path, kind) in enumerate(modules)
+            ],
+        )
+        write_json(
+            partial / "config_sentence_transformers.json",
+            {"model_type": "SentenceTransformer", "prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+        )
+
+
+def _save_cut(folder: Path, width: int, dim: int) -> None:
+    """A Dense module whose weight is the first `dim` rows of the identity: it drops the other coordinates exactly."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    save_file({"linear.weight": torch.eye(width)[:dim].contiguous()}, folder / "model.safetensors")
+    settings = {"in_features": width, "out_features": dim, "bias": False}
+    write_json(folder / "config.json", {**settings, "activation_function": "torch.nn.modules.linear.Identity"})
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's fast tokenizer. Raises InputError where it has none."""
+    from transformers import AutoTokenizer
+
+    weights = read_settings(folder).weights
+    try:
+        return AutoTokenizer.from_pretrained(weights, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{weights}: no tokenizer could be loaded ({reason}); add its tokenizer files.") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's own reports and progress bars, which would fill the logs."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def device_of(name: str | None = None) -> torch.device:
+    """The device to compute on: the one named, else the first GPU, else the CPU."""
+    import torch
+
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; the model folder is not whole.") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); the model folder is damaged.") from None

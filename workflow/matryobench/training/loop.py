@@ -1,0 +1,266 @@
+"""One training loop for everything that is trained: steps, accumulation, schedule, telemetry, checkpoint, resume.
+
+Randomness is a function of (seed, step, micro-batch), so a run that was killed goes on to the same weights as one that
+was not, and the same seeds give the same weights twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from matryobench.errors import InputError
+from matryobench.files import atomic_path, write_json
+
+if TYPE_CHECKING:
+    from matryobench.config import Training
+
+Batch = Any
+LossOf = Callable[[nn.Module, Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass
+class Loop:
+    """A training run.
+
+    module: what is trained; `loss_of(module, batch, generator)` gives a micro-batch's loss and its named terms (the
+    module is the one wrapped for mixed precision); `batches(epoch)` lists the micro-batches of an epoch in order.
+    identity: hash of all settings; a checkpoint of another identity is not continued. work: folder for checkpoints.
+    """
+
+    module: nn.Module
+    loss_of: LossOf
+    batches: Callable[[int], Sequence[Batch]]
+    training: Training
+    dropout_seed: int
+    draw_seed: int
+    identity: str
+    work: Path
+    device: torch.device
+    label: str
+    progress: bool = True
+    _telemetry: TextIO | None = field(default=None, init=False)
+
+    def run(self) -> dict[str, Any]:
+        """Trains to the end and leaves the trained weights in `module`.
+
+        Returns steps, wall seconds of this process's steps, precision and the last loss. Telemetry, one JSON line per
+        step, is in `work`/telemetry.jsonl. Raises InputError on a loss that is not finite.
+        """
+        from accelerate import Accelerator
+
+        self.work.mkdir(parents=True, exist_ok=True)
+        precision = precision_of(self.training.precision, self.device)
+        accelerator = Accelerator(
+            mixed_precision={"fp32": "no"}.get(precision, precision), cpu=self.device.type == "cpu"
+        )
+        module = accelerator.prepare_model(self.module)
+        optimizer = accelerator.prepare_optimizer(self._optimizer())
+        epoch_length = math.ceil(len(self.batches(0)) / self.training.accumulation)
+        total = self.training.steps or (self.training.epochs or 0) * epoch_length
+        first = self._resume(optimizer, accelerator)
+        module.train()
+        started, last_loss = time.perf_counter(), math.nan
+        epoch, batches = -1, []
+        with (self.work / "telemetry.jsonl").open("a", encoding="utf-8") as self._telemetry:
+            report = _Progress(self.label, first, total, self.progress)
+            for step in range(first, total):
+                if step // epoch_length != epoch:
+                    epoch = step // epoch_length
+                    batches = list(self.batches(epoch))
+                start = step % epoch_length * self.training.accumulation
+                rate = learning_rate(self.training, step, total)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                terms = self._step(
+                    step, batches[start : start + self.training.accumulation], module, optimizer, accelerator
+                )
+                last_loss = terms["loss"]
+                self._record({"step": step, "epoch": epoch, "learning_rate": rate, **terms})
+                report.show(step, terms)
+                if (step + 1) % self.training.checkpoint_every == 0 and step + 1 < total:
+                    self._save(step + 1, optimizer, accelerator)
+            report.close()
+        self.module.eval()
+        return {
+            "steps": total,
+            "resumed_at": first,
+            "train_seconds": round(time.perf_counter() - started, 3),
+            "precision": precision,
+            "final_loss": last_loss,
+        }
+
+    def clean(self) -> None:
+        """Removes the checkpoints, once what the run was for is safely written."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _step(
+        self, step: int, micro_batches: Sequence[Batch], module: nn.Module, optimizer: Any, accelerator: Any
+    ) -> dict[str, float]:
+        sums: dict[str, Tensor] = {}
+        for micro, batch in enumerate(micro_batches):
+            torch.manual_seed(mixed_seed(self.dropout_seed, step, micro))  # dropout only has the global generator
+            generator = torch.Generator().manual_seed(mixed_seed(self.draw_seed, step, micro))
+            loss, terms = self.loss_of(module, batch, generator)
+            accelerator.backward(loss / len(micro_batches))
+            for name, value in {"loss": loss.detach(), **terms}.items():
+                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value / len(micro_batches)
+        names = list(sums)
+        values = dict(zip(names, torch.stack([sums[name].float() for name in names]).tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
+            bad = [name for name, value in values.items() if not math.isfinite(value) and name != "loss"]
+            raise InputError(
+                f"{self.label}: step {step}: the loss is {values['loss']} (from {', '.join(bad) or 'the sum'}); lower"
+                " training.learning_rate or use another training.precision."
+            )
+        norm = accelerator.clip_grad_norm_(self.module.parameters(), self.training.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        return {**values, "grad_norm": float(norm)}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        # Biases and norms, the vectors, are not decayed.
+        matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+        vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+        groups = [
+            {"params": matrices, "weight_decay": self.training.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.training.learning_rate, fused=True)
+
+    def _record(self, line: dict[str, Any]) -> None:
+        assert self._telemetry is not None
+        self._telemetry.write(json.dumps(line) + "\n")
+
+    def _save(self, step: int, optimizer: Any, accelerator: Any) -> None:
+        """Writes weights, optimiser state and position, whole or not at all, then drops the older checkpoint."""
+        assert self._telemetry is not None
+        self._telemetry.flush()
+        with atomic_path(self.work / f"checkpoint-{step:09d}") as partial:
+            partial.mkdir()
+            weights = {name: value.contiguous() for name, value in self.module.state_dict().items()}
+            save_file(_without_shared(weights), partial / "model.safetensors")
+            state = optimizer.state_dict()["state"]
+            moments = {f"{number}.{key}": value for number, part in state.items() for key, value in part.items()}
+            save_file({name: value.contiguous() for name, value in moments.items()}, partial / "optimizer.safetensors")
+            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+            write_json(partial / "state.json", {"step": step, "identity": self.identity, "scaler": scaler})
+        for old in self._checkpoints()[:-1]:
+            shutil.rmtree(old)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.work.glob("checkpoint-*"))
+
+    def _resume(self, optimizer: Any, accelerator: Any) -> int:
+        """Loads the latest checkpoint of this very run and returns the step to go on with, 0 without one."""
+        found = self._checkpoints()
+        state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8")) if found else None
+        if state is None or state["identity"] != self.identity:
+            self.clean()  # of another definition of the run, or of none
+            self.work.mkdir(parents=True)
+            return 0
+        try:
+            weights = load_file(found[-1] / "model.safetensors")
+            moments = load_file(found[-1] / "optimizer.safetensors")
+        except Exception as error:  # safetensors raises its own error type for a damaged file
+            raise InputError(f"{found[-1]}: damaged checkpoint ({error}); remove the folder to start again.") from None
+        self.module.load_state_dict(weights, strict=False)  # shared tensors were stored once
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in moments.items():
+            number, key = name.split(".", 1)
+            states.setdefault(int(number), {})[key] = value
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        if state["scaler"] is not None and accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+        lines = (self.work / "telemetry.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < state["step"]]
+        with atomic_path(self.work / "telemetry.jsonl") as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
+        print(f"{self.label}: going on at step {state['step']}", file=sys.stderr)
+        return int(state["step"])
+
+
+def mixed_seed(seed: int, step: int, micro: int) -> int:
+    """A 63-bit seed for one micro-batch, well mixed, the same on every machine."""
+    return int(np.random.SeedSequence([seed, step, micro]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the training rows in an epoch: a permutation that depends on (seed, epoch) only."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def learning_rate(training: Training, step: int, total: int) -> float:
+    """Learning rate of a step (counted from 0): linear warm-up, then the schedule down to 0 after `total` steps."""
+    warmup = training.warmup if training.warmup >= 1 else training.warmup * total
+    if step + 1 < warmup:
+        return training.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(total - warmup, 1)
+    match training.schedule:
+        case "linear":
+            return training.learning_rate * max(0.0, 1 - done)
+        case "cosine":
+            return training.learning_rate * 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
+        case _:
+            return training.learning_rate
+
+
+def precision_of(setting: str, device: torch.device) -> str:
+    """fp32, bf16 or fp16: the setting, or for `auto` what the device does best."""
+    if setting != "auto":
+        return setting
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def _without_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tied weights are one tensor under two names, which safetensors refuses: the first name is kept."""
+    seen: set[int] = set()
+    kept = {}
+    for name, value in weights.items():
+        if value.data_ptr() not in seen:
+            kept[name] = value
+            seen.add(value.data_ptr())
+    return kept
+
+
+class _Progress:
+    """A bar on a terminal; about twenty lines in a log file."""
+
+    def __init__(self, label: str, first: int, total: int, wanted: bool) -> None:
+        self.label, self.total = label, total
+        self.every = max(1, total // 20)
+        self.wanted = wanted
+        self.bar: Any = None
+        if wanted and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, initial=first, desc=label, unit="step")
+
+    def show(self, step: int, terms: dict[str, float]) -> None:
+        largest = sorted((name for name in terms if "/" in name), key=lambda name: -abs(terms[name]))[:3]
+        shown = {"loss": terms["loss"], **{name: terms[name] for name in largest}}
+        if self.bar is not None:
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            self.bar.update()
+        elif self.wanted and ((step + 1) % self.every == 0 or step + 1 == self.total):
+            text = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+            print(f"{self.label}: step {step + 1}/{self.total} {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

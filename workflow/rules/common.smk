@@ -1,0 +1,34 @@
+# What all rules share: the checked experiment, and the command line that they call.
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir, "workflow")))
+
+from matryobench.dag import Dag, source_hash
+from matryobench.errors import InputError
+
+try:
+    EXPERIMENT = Dag(config, workflow.configfiles)
+except InputError as error:
+    print(f"matryobench: {error}", file=sys.stderr)
+    sys.exit(2)
+
+EXPERIMENT.write_config()
+
+# Jobs outside conda find the interpreter that Snakemake runs under, activated or not.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+)
+
+ROOT = EXPERIMENT.root
+THREADS = EXPERIMENT.plan.experiment.threads
+# `python workflow/run.py` works uninstalled, also inside conda jobs, where PYTHONPATH is removed.
+MATRYOBENCH = "python " + os.path.relpath(Path(workflow.basedir, "workflow", "run.py"))
+
+
+wildcard_constraints:
+    dataset=r"[a-z0-9][a-z0-9_.-]*",
+    run=r"[a-z0-9][a-z0-9_.-]*",
+    max_length=r"\d+",
+    name=r"[a-z0-9][a-z0-9-]*",

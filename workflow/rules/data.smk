@@ -1,0 +1,75 @@
+# Data: every dataset checked and written as a table, then tokenised once per (dataset, maximum length).
+
+
+localrules:
+    fetch_data,
+
+
+rule fetch_data:
+    output:
+        f"{ROOT}/data/{{dataset}}.parquet",
+    log:
+        f"{ROOT}/logs/fetch_data/{{dataset}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/fetch_data/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        entry=lambda wildcards: EXPERIMENT.dataset_hash(wildcards.dataset),
+    message:
+        "fetch {wildcards.dataset}"
+    conda:
+        "../../envs/matryobench.yaml"
+    shell:
+        "{MATRYOBENCH} fetch {EXPERIMENT.config} --dataset {wildcards.dataset} --out {output} &> {log}"
+
+
+if not EXPERIMENT.pretrains:
+
+    localrules:
+        fetch_backbone,
+
+    rule fetch_backbone:
+        output:
+            f"{ROOT}/backbone/backbone.json",
+        log:
+            f"{ROOT}/logs/fetch_backbone/backbone.log",
+        benchmark:
+            f"{ROOT}/benchmarks/fetch_backbone/backbone.tsv"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=240,
+        params:
+            backbone=EXPERIMENT.backbone_hash(),
+        message:
+            "fetch the backbone"
+        conda:
+            "../../envs/matryobench.yaml"
+        shell:
+            "{MATRYOBENCH} fetch {EXPERIMENT.config} --backbone --out {output} &> {log}"
+
+
+rule tokenise:
+    input:
+        table=f"{ROOT}/data/{{dataset}}.parquet",
+        backbone=f"{ROOT}/backbone/backbone.json",
+    output:
+        f"{ROOT}/tokens/{{dataset}}.{{max_length}}.safetensors",
+    log:
+        f"{ROOT}/logs/tokenise/{{dataset}}.{{max_length}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/tokenise/{{dataset}}.{{max_length}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    message:
+        "tokenise {wildcards.dataset}"
+    conda:
+        "../../envs/matryobench.yaml"
+    shell:
+        "{MATRYOBENCH} tokenise {input.table} --backbone {input.backbone}"
+        " --max-length {wildcards.max_length} --out {output} &> {log}"

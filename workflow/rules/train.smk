@@ -1,0 +1,27 @@
+# One job per run. A run is trained again when its own settings or inputs change, never because a source file did.
+rule train:
+    input:
+        tokens=lambda wildcards: EXPERIMENT.training_tokens(wildcards.run),
+        start=lambda wildcards: EXPERIMENT.start(wildcards.run),
+    output:
+        model=directory(f"{ROOT}/runs/{{run}}/model"),
+        telemetry=f"{ROOT}/runs/{{run}}/telemetry.jsonl",
+        record=f"{ROOT}/runs/{{run}}/run.json",
+    log:
+        f"{ROOT}/logs/train/{{run}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/train/{{run}}.tsv"
+    threads: THREADS
+    resources:
+        mem_mb=8000,
+        runtime=1440,
+    params:
+        settings=lambda wildcards: EXPERIMENT.plan.settings_hash(EXPERIMENT.plan.run(wildcards.run)),
+        out=subpath(output.record, parent=True),
+    message:
+        "train {wildcards.run}"
+    conda:
+        "../../envs/matryobench.yaml"
+    shell:
+        "{MATRYOBENCH} train {EXPERIMENT.config} {wildcards.run} --tokens {input.tokens}"
+        " --start {input.start} --out {params.out} &> {log}"

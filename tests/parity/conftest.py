@@ -9,8 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import tiny_model  # noqa: E402
-from measure import Tiny  # noqa: E402
+import tiny_model
+from measure import Tiny
 
 
 @pytest.fixture(scope="session")

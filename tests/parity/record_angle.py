@@ -5,15 +5,15 @@ Regenerate from the project's root (Python 3.11). The current release:
     python3 -m venv angle && angle/bin/pip install torch==2.13.0 angle-emb==0.6.1
     angle/bin/python tests/parity/record_angle.py
 
-The copy 0.5.1 that github.com/ielab/2DMSE-Reproduce (commit c7467c2) carries in code/STS_V2_Angle, which the 2D Matryoshka
-paper's V2 was trained with:
+The copy 0.5.1 that github.com/ielab/2DMSE-Reproduce (commit c7467c2) carries in code/STS_V2_Angle, which the
+2D Matryoshka paper's V2 was trained with:
 
     python3 -m venv angle && angle/bin/pip install torch==2.13.0 transformers==4.45.2 peft==0.13.2 datasets==3.6.0 \
-        bitsandbytes==0.49.2 boltons prettytable einops scipy
+        bitsandbytes==0.49.2 boltons prettytable einops scipy scikit-learn
     angle/bin/python tests/parity/record_angle.py --source 2DMSE-Reproduce/code/STS_V2_Angle
 
-Writes recorded/angle-<version>.json. The ESE step is the trainer's own compute_loss on a trainer object of which only the
-attributes that it reads are set. Its compression targets come from a randomised SVD that draws from torch's global
+Writes recorded/angle-<version>.json. The ESE step is the trainer's own compute_loss on a trainer object of which only
+the attributes that it reads are set. Its compression targets come from a randomised SVD that draws from torch's global
 generator: SEED is set once before the step. They change with the seed and with the rounding of their input, so every
 target is recorded too, by index of hidden_states and in the order of the columns: anchors, positives, negatives.
 """
@@ -24,6 +24,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,63 +41,43 @@ NO_CONTRASTIVE = ALL_TERMS | {"ibn_w": 0.0}
 
 
 def gradient_case(
-    name: str, columns: torch.Tensor, loss: Callable[[torch.Tensor], torch.Tensor], **at: Any
+    shape: tuple[int, ...], function: Callable[..., torch.Tensor], /, *given: Any, **at: Any
 ) -> dict[str, Any]:
-    """Value and gradient (columns, rows, width) of a loss that takes interleaved rows (rows x columns, width)."""
-    given = columns.clone().requires_grad_()
-    value = loss(given.transpose(0, 1).flatten(0, 1))
+    """Value and gradient of `function(*given, rows)`; rows: fixed (columns, rows, width) embeddings, interleaved."""
+    columns = torch.from_numpy(tiny_model.fixed_embeddings(*shape)).requires_grad_()
+    value = function(*given, columns.transpose(0, 1).flatten(0, 1))
     value.backward()
-    assert given.grad is not None
-    return {"loss": name, "data": "fixed", "shape": list(given.shape), **at, "value": value.item()} | {
-        "gradient": given.grad.tolist()
-    }
+    assert columns.grad is not None
+    return {"data": "fixed", "shape": list(shape), **at, "value": value.item(), "gradient": columns.grad.tolist()}
 
 
 def fixed_cases(angle: ModuleType, new: bool) -> Iterator[dict[str, Any]]:
     """The loss terms and their combination on fixed embeddings; `new` is the 0.6 behaviour of triplets."""
-    triplets = torch.from_numpy(tiny_model.fixed_embeddings(3, 6, 12))
-    for with_negatives in (True, False):
-        yield gradient_case(
-            "contrastive",
-            triplets,
-            lambda rows: angle.contrastive_with_negative_loss(
-                rows[::3], rows[1::3], rows[2::3] if with_negatives else None, tau=20.0
-            ),
-            negatives=with_negatives,
-        )
-    triplet_format = "C" if new else angle.DatasetFormats.B
-    weights = [PAPER, ALL_TERMS]
-    if new:
-        weights += [{}, PAPER_IN_NEW]
-    unlabelled = torch.full((18, 1), -1.0)
-    for arguments in weights:
-        combined = angle.AngleLoss(dataset_format=triplet_format, **arguments)
-        yield gradient_case(
-            "combined", triplets, lambda rows: combined(unlabelled, rows), format="triplets", arguments=arguments
-        )
+    triplets, pairs = (3, 6, 12), (2, 8, 12)
 
-    pairs = torch.from_numpy(tiny_model.fixed_embeddings(2, 8, 12))
-    graded = tiny_model.pair_columns()[1].tolist()
-    for scores in (BINARY, graded):
+    def contrastive(negatives: bool, rows: torch.Tensor) -> torch.Tensor:
+        return angle.contrastive_with_negative_loss(rows[::3], rows[1::3], rows[2::3] if negatives else None, tau=20.0)
+
+    for negatives in (True, False):
+        yield gradient_case(triplets, contrastive, negatives, loss="contrastive", negatives=negatives)
+    unlabelled = torch.full((18, 1), -1.0)
+    for arguments in [PAPER, ALL_TERMS] + ([{}, PAPER_IN_NEW] if new else []):
+        combined = angle.AngleLoss(dataset_format="C" if new else angle.DatasetFormats.B, **arguments)
+        at = {"loss": "combined", "format": "triplets", "arguments": arguments}
+        yield gradient_case(triplets, combined, unlabelled, **at)
+
+    for scores in (BINARY, tiny_model.pair_columns()[1].tolist()):
         labels = torch.tensor(scores).repeat_interleave(2)[:, None]
         for name in ("cosine", "angle"):
-            function = getattr(angle, f"{name}_loss")
             for tau in (20.0, 1.0):
-                yield gradient_case(name, pairs, lambda rows: function(labels, rows, tau), labels=scores, tau=tau)
+                term = partial(getattr(angle, f"{name}_loss"), tau=tau)
+                yield gradient_case(pairs, term, labels, loss=name, labels=scores, tau=tau)
         for arguments in (PAPER, ALL_TERMS, NO_CONTRASTIVE):
             combined = angle.AngleLoss(dataset_format="A" if new else angle.DatasetFormats.A, **arguments)
-            yield gradient_case(
-                "combined",
-                pairs,
-                lambda rows: combined(labels, rows),
-                format="pairs",
-                labels=scores,
-                arguments=arguments,
-            )
-    binary = torch.tensor(BINARY).repeat_interleave(2)[:, None]
-    yield gradient_case(
-        "in-batch", pairs, lambda rows: angle.in_batch_negative_loss(binary, rows), labels=BINARY, tau=20.0
-    )
+            at = {"loss": "combined", "format": "pairs", "labels": scores, "arguments": arguments}
+            yield gradient_case(pairs, combined, labels, **at)
+    labels = torch.tensor(BINARY).repeat_interleave(2)[:, None]
+    yield gradient_case(pairs, angle.in_batch_negative_loss, labels, loss="in-batch", labels=BINARY, tau=20.0)
 
 
 def trainer(angle: ModuleType, kind: str, model: torch.nn.Module, pooling: str, new: bool, **settings: Any) -> Any:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,16 @@ import sentence_transformers
 import tiny_model
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer, losses
-from sentence_transformers import models as modules
+from sentence_transformers import SentenceTransformer
+
+try:  # the names since 5.4; the older ones warn there
+    from sentence_transformers.sentence_transformer import losses, modules
+except ImportError:
+    from sentence_transformers import losses
+    from sentence_transformers import models as modules
 
 Picks = list[list[int]]
+Case = dict[str, Any]
 
 
 @contextmanager
@@ -69,17 +75,41 @@ def tensors(columns: list[dict[str, np.ndarray]]) -> list[dict[str, torch.Tensor
     return [{name: torch.from_numpy(array) for name, array in column.items()} for column in columns]
 
 
+def build(model: SentenceTransformer, loss: str, base: str, arguments: dict[str, Any]) -> torch.nn.Module:
+    """The library's loss around a base loss, or the base loss alone where `loss` is its name."""
+    inner = getattr(losses, base)(model)
+    if loss == base:
+        return inner
+    dims = () if loss == "AdaptiveLayerLoss" else (list(tiny_model.DIMS),)
+    return getattr(losses, loss)(model, inner, *dims, **arguments)
+
+
 def step(
-    folder: Path, pooling: str, make: Callable[[SentenceTransformer], torch.nn.Module], scored: bool, picks: Picks
-) -> dict[str, Any]:
-    """Loss and gradient norms of one training step of a fresh tiny model."""
+    folder: Path,
+    loss: str,
+    base: str = "MultipleNegativesRankingLoss",
+    pooling: str = "mean",
+    picks: Picks | None = None,
+    arguments: dict[str, Any] | None = None,
+    **at: Any,
+) -> Case:
+    """One training step of a fresh tiny model: loss and gradient norms. `at` says which cells it trains."""
     model = load(folder, pooling)
-    columns, scores = tiny_model.pair_columns() if scored else (tiny_model.triplet_columns(), None)
-    loss = make(model)
-    with scripted_sample(picks):
-        value = loss(tensors(columns), None if scores is None else torch.from_numpy(scores))
+    made = build(model, loss, base, arguments or {})
+    columns, scores = (tiny_model.triplet_columns(), None) if base.startswith("Multiple") else tiny_model.pair_columns()
+    with scripted_sample(picks or []):
+        value = made(tensors(columns), None if scores is None else torch.from_numpy(scores))
     value.backward()
-    return {"value": value.item(), "gradient_norms": tiny_model.gradient_norms(model.named_parameters())}
+    return {
+        "loss": loss,
+        "base": base,
+        "data": "triplets" if scores is None else "pairs",
+        "pooling": pooling,
+        "arguments": arguments or {},
+        **at,
+        "value": value.item(),
+        "gradient_norms": tiny_model.gradient_norms(model.named_parameters()),
+    }
 
 
 def layer_draws() -> list[tuple[int, int]]:
@@ -89,68 +119,38 @@ def layer_draws() -> list[tuple[int, int]]:
     return [(draw, draw) for draw in range(tiny_model.LAYERS)]
 
 
-def triplet_cases(folder: Path) -> Iterator[dict[str, Any]]:
+def one_layer_cases(folder: Path) -> Iterator[Case]:
+    """Base losses alone, and MatryoshkaLoss around them."""
     dims = list(tiny_model.DIMS)
-
-    def case(
-        loss: str, make: Callable[..., torch.nn.Module], pooling: str = "mean", picks: Picks | None = None, **at: Any
-    ):
-        return {"loss": loss, "data": "triplets", "pooling": pooling, **at} | step(
-            folder, pooling, make, False, picks or []
-        )
-
-    mnrl = losses.MultipleNegativesRankingLoss
     for pooling in ("mean", "cls"):
-        yield case("MultipleNegativesRankingLoss", lambda m: mnrl(m), pooling, arguments={})
-    yield case("MatryoshkaLoss", lambda m: losses.MatryoshkaLoss(m, mnrl(m), dims), arguments={}, dims=dims)
+        yield step(folder, "MultipleNegativesRankingLoss", pooling=pooling)
     for number, dim in enumerate(dims):
-        one = {"n_dims_per_step": 1}
-        yield case(
-            "MatryoshkaLoss",
-            lambda m: losses.MatryoshkaLoss(m, mnrl(m), dims, **one),
-            picks=[[number]],
-            arguments=one,
-            dims=[dim],
-        )
+        yield step(folder, "MatryoshkaLoss", picks=[[number]], arguments={"n_dims_per_step": 1}, dims=[dim])
+    yield step(folder, "MatryoshkaLoss", dims=dims)
+    for name in ("CoSENTLoss", "AnglELoss"):
+        yield step(folder, name, base=name)
+        yield step(folder, "MatryoshkaLoss", base=name, dims=dims)
 
-    everything = {"n_layers_per_step": -1}
-    yield case("AdaptiveLayerLoss", lambda m: losses.AdaptiveLayerLoss(m, mnrl(m), **everything), arguments=everything,
-               layers=[layer for _, layer in layer_draws()])  # fmt: skip
+
+def two_layer_cases(folder: Path) -> Iterator[Case]:
+    """AdaptiveLayerLoss and Matryoshka2dLoss, for every sub-layer that can be drawn."""
+    dims = list(tiny_model.DIMS)
+    yield step(folder, "AdaptiveLayerLoss", arguments={"n_layers_per_step": -1}, layers=[at for _, at in layer_draws()])
     for draw, layer in layer_draws():
         for arguments in ({}, {"kl_temperature": 0.0}):
-            yield case(
-                "AdaptiveLayerLoss",
-                lambda m: losses.AdaptiveLayerLoss(m, mnrl(m), **arguments),
-                picks=[[draw]],
-                arguments=arguments,
-                layers=[layer],
-            )
-
-    def twice(model: SentenceTransformer, **arguments: Any) -> torch.nn.Module:
-        return losses.Matryoshka2dLoss(model, mnrl(model), dims, **arguments)
-
-    weightings = ["log", "linear"] if regime(sentence_transformers.__version__) == "5.7-" else []
+            yield step(folder, "AdaptiveLayerLoss", picks=[[draw]], arguments=arguments, layers=[layer])
+    every = {"n_dims_per_step": -1}
+    weighted = [every | {"layer_weighting": rule} for rule in ("log", "linear")]
+    newest = regime(sentence_transformers.__version__) == "5.7-"
     for pooling in ("mean", "cls"):
         for draw, layer in layer_draws():
+            two: dict[str, Any] = {"loss": "Matryoshka2dLoss", "pooling": pooling, "layers": [layer]}
             # All dims at both layers.
-            for arguments in [{"n_dims_per_step": -1}] + [
-                {"n_dims_per_step": -1, "layer_weighting": rule} for rule in weightings
-            ]:
-                yield case("Matryoshka2dLoss", lambda m: twice(m, **arguments), pooling, [[draw]], arguments=arguments,
-                           layers=[layer], last_dims=dims, sub_dims=dims)  # fmt: skip
+            for arguments in [every, *weighted] if newest else [every]:
+                yield step(folder, picks=[[draw]], arguments=arguments, last_dims=dims, sub_dims=dims, **two)
             # The library's own defaults: one dim at the last layer and, drawn again, one at the sub-layer.
-            for first, second in ((0, 0), (1, 3), (3, draw % len(dims))):
-                yield case("Matryoshka2dLoss", twice, pooling, [[first], [draw], [second]], arguments={},
-                           layers=[layer], last_dims=[dims[first]], sub_dims=[dims[second]])  # fmt: skip
-
-
-def pair_cases(folder: Path) -> Iterator[dict[str, Any]]:
-    for name in ("CoSENTLoss", "AnglELoss"):
-        plain = getattr(losses, name)
-        common = {"loss": name, "data": "pairs", "pooling": "mean", "arguments": {}}
-        yield common | step(folder, "mean", plain, True, [])
-        made = step(folder, "mean", lambda m: losses.MatryoshkaLoss(m, plain(m), list(tiny_model.DIMS)), True, [])
-        yield common | {"loss": f"MatryoshkaLoss({name})", "dims": list(tiny_model.DIMS)} | made
+            for last, sub in ((0, 0), (1, 3), (3, draw % len(dims))):
+                yield step(folder, picks=[[last], [draw], [sub]], last_dims=[dims[last]], sub_dims=[dims[sub]], **two)
 
 
 class Given(torch.nn.Module):
@@ -160,7 +160,7 @@ class Given(torch.nn.Module):
         return features
 
 
-def fixed_cases() -> Iterator[dict[str, Any]]:
+def fixed_cases() -> Iterator[Case]:
     """Base losses on fixed embeddings: value and the gradient of every coordinate, (columns, rows, width)."""
     _, scores = tiny_model.pair_columns()
     for name, shape, labels in (
@@ -171,9 +171,13 @@ def fixed_cases() -> Iterator[dict[str, Any]]:
         embeddings = torch.from_numpy(tiny_model.fixed_embeddings(*shape)).requires_grad_()
         value = getattr(losses, name)(Given())([{"sentence_embedding": column} for column in embeddings], labels)
         value.backward()
-        yield {"loss": name, "data": "fixed", "shape": list(shape), "value": value.item()} | {
+        yield {"loss": name, "base": name, "data": "fixed", "shape": list(shape), "value": value.item()} | {
             "gradient": embeddings.grad.tolist()
         }
+
+
+def all_cases(folder: Path) -> list[Case]:
+    return [*one_layer_cases(folder), *two_layer_cases(folder), *fixed_cases()]
 
 
 def main() -> None:
@@ -181,8 +185,7 @@ def main() -> None:
     torch.manual_seed(0)
     version = sentence_transformers.__version__
     with tempfile.TemporaryDirectory() as work:
-        folder = tiny_model.build(Path(work) / "tiny")
-        cases = [*triplet_cases(folder), *pair_cases(folder), *fixed_cases()]
+        cases = all_cases(tiny_model.build(Path(work) / "tiny"))
     tiny_model.write_recording(
         Path(__file__).parent / "recorded" / f"sentence_transformers-{version}.json",
         "sentence-transformers",

@@ -1,12 +1,12 @@
-"""Records the published STS loss of Starbucks (github.com/ielab/Starbucks, commit 2a3b24f, folder sts) on the tiny model.
+"""Records Starbucks' published STS loss (github.com/ielab/Starbucks, commit 2a3b24f, folder sts) on the tiny model.
 
 Regenerate from the project's root (Python 3.11), with a sentence-transformers of its time:
 
     python3 -m venv st && st/bin/pip install torch==2.13.0 sentence-transformers==3.2.1 transformers==4.45.2
     st/bin/python tests/parity/record_starbucks.py --source Starbucks/sts
 
-Writes recorded/starbucks-2a3b24f.json. The code runs as published, but for its literal full width of 768, which a wrapper
-turns into the tiny model's 32, and `random.sample`, which returns the listed choice.
+Writes recorded/starbucks-2a3b24f.json. The code runs as published, but for its literal full width
+of 768, which a wrapper turns into the tiny model's 32, and `random.sample`, which returns the listed choice.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import sentence_transformers
 import tiny_model
 import torch
 import transformers
-from record_sentence_transformers import Picks, load, scripted_sample, tensors
-from sentence_transformers import losses
+from record_sentence_transformers import Picks, load, losses, scripted_sample, tensors
 
 
 class FullWidth(torch.nn.Module):

@@ -52,24 +52,23 @@ def two_dimensional(case: Case, regime: str) -> Variant:
 def check(tiny: Tiny, case: Case, regime: str) -> None:
     if case["data"] == "fixed":
         scores = torch.from_numpy(tiny_model.pair_columns()[1]) if case["shape"][0] == 2 else None
-        assert_same_on_fixed(case, lambda columns: base_sum(columns, scores, BASES[case["loss"]]))
+        assert_same_on_fixed(case, lambda columns: base_sum(columns, scores, BASES[case["base"]]))
         return
     layer: int | None = None
     dims: list[int] = []
-    base = BASES["MultipleNegativesRankingLoss"]
+    base = BASES[case["base"]]
     if case["loss"] in ("AdaptiveLayerLoss", "Matryoshka2dLoss"):
         variant = two_dimensional(case, regime)
         (layer,) = case["layers"]
         if case["loss"] == "Matryoshka2dLoss" and "n_dims_per_step" not in case["arguments"]:
             dims = [*case["last_dims"], *case["sub_dims"]]
-    elif case["loss"].startswith("MatryoshkaLoss"):
-        base = BASES.get(case["loss"].removeprefix("MatryoshkaLoss(").removesuffix(")"), base)
+    elif case["loss"] == "MatryoshkaLoss":
         variant = load_methods()["mse"].variants["v1"]
         if len(case["dims"]) == 1:
             variant = changed(variant, lambda settings: settings["losses"][0].update(dims="one-nested"))
             dims = case["dims"]
     else:
-        base, variant = BASES[case["loss"]], load_methods()["bert"].variants["paper"]
+        variant = load_methods()["bert"].variants["paper"]
     assert_same(case, tiny.step(objective(variant, base, nested_dims=tiny_model.DIMS), case, layer, dims))
 
 
@@ -88,9 +87,9 @@ def test_released_with_all_dims_is_the_registered_variant() -> None:
 def test_installed_library(tiny: Tiny, tiny_folder: Path) -> None:
     """The same cases, computed by the installed library in this process."""
     import record_sentence_transformers as recorder
+    from sentence_transformers import __version__ as version
 
-    version = recorder.sentence_transformers.__version__
-    live = [*recorder.triplet_cases(tiny_folder), *recorder.pair_cases(tiny_folder), *recorder.fixed_cases()]
+    live = recorder.all_cases(tiny_folder)
     for case in filter(expressible, live):
         check(tiny, case, recorder.regime(version))
     if version in RECORDED:
@@ -104,7 +103,8 @@ def test_order_of_dims_does_not_matter(tiny: Tiny, order: tuple[int, ...]) -> No
     (case,) = (
         case
         for case in recording("sentence_transformers-6.2.0")["cases"]
-        if case["loss"] == "MatryoshkaLoss" and case["dims"] == list(tiny_model.DIMS)
+        if (case["loss"], case["base"]) == ("MatryoshkaLoss", "MultipleNegativesRankingLoss")
+        and case["dims"] == list(tiny_model.DIMS)
     )
     variant = load_methods()["mse"].variants["v1"]
     assert_same(case, tiny.step(objective(variant, BASES["MultipleNegativesRankingLoss"], nested_dims=order), case))

@@ -26,7 +26,8 @@ def sizes_trained(case: Case) -> tuple[tuple[int, int], ...]:
     sizes = [tuple(size) for size in case["sizes"]]
     if not case["picks"]:
         return tuple(sizes)
-    return tuple((layer + 1, dim) for layer, (_, dim) in zip(case["picks"][0], sizes, strict=False)) + (sizes[-1],)
+    drawn = zip(case["picks"][0], sizes, strict=False)
+    return (*((layer + 1, dim) for layer, (_, dim) in drawn), sizes[-1])
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=named(c)) for c in recording("starbucks-2a3b24f")["cases"]])

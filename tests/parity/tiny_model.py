@@ -28,10 +28,11 @@ DIMS = (32, 16, 8, 4)
 SIZES = ((1, 4), (2, 8), (3, 16), (4, 32))
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = tuple(
+TEXT = (
     "a the two no cat dog bird horse child farmer singer runs sleeps sings eats walks jumps waits red old small quick"
-    " tired happy loud in on under near grass tree house road river garden today tonight and while not is are by".split()
+    " tired happy loud in on under near grass tree house road river garden today tonight and while not is are by"
 )
+WORDS = tuple(TEXT.split())
 VOCABULARY = SPECIAL + WORDS
 
 # (anchor, positive, negative); texts of unequal length, so that padding matters.

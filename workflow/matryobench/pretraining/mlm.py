@@ -250,6 +250,8 @@ def _models(spec: PretrainSpec, vocab_size: int, padding: int) -> tuple[BertForM
         num_attention_heads=sizes.heads,
         intermediate_size=sizes.intermediate,
         max_position_embeddings=sizes.max_length,
+        hidden_dropout_prob=sizes.dropout,
+        attention_probs_dropout_prob=sizes.dropout,
         pad_token_id=padding,
     )
     with torch.random.fork_rng(devices=[]):

@@ -50,7 +50,7 @@ def _family(action: int) -> tuple[int, ...]:
     return tuple(i for i in near if i not in (action, words[action].opposite))
 
 
-def draw_clause(draws: Draws, evaluation: bool, details: float = 0.45) -> Clause:
+def draw_clause(draws: Draws, evaluation: bool, details: float = 0.3) -> Clause:
     """A clause of one side of the split. `details` is the chance of each attribute, place and time.
 
     Favourite places and things of the agent's class are drawn half of the time: the regularity that plain text teaches.
@@ -78,7 +78,7 @@ def draw_clause(draws: Draws, evaluation: bool, details: float = 0.45) -> Clause
         return clause._replace(denied=draws.chance(0.12))
 
 
-def draw_scene(draws: Draws, evaluation: bool, double: float = 0.3, details: float = 0.45) -> Scene:
+def draw_scene(draws: Draws, evaluation: bool, double: float = 0.2, details: float = 0.3) -> Scene:
     """One clause, or two (with chance `double`) that share a participant half of the time."""
     if not draws.chance(double):
         return (draw_clause(draws, evaluation, details),)
@@ -229,6 +229,7 @@ def other_place(draws: Draws, clause: Clause) -> Clause:
 ENTAILED: tuple[Edit, ...] = (unsay, unsay, generalise)
 CONTRADICTED: tuple[Edit, ...] = (
     deny,
+    swap_roles,
     swap_roles,
     swap_roles,
     opposite_action,

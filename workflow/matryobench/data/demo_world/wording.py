@@ -8,36 +8,35 @@ from matryobench.data.demo_world.draws import Draws
 from matryobench.data.demo_world.lexicon import Action, Verb, lexicon
 from matryobench.data.demo_world.meaning import UNSAID, Clause, Participant, Scene
 
-ASIDES = (
-    "as the story goes ,",
-    "as it happened ,",
-    "people say that",
-    "the chronicle tells that",
-    "in those days",
-    "once",
-)
+ASIDES = ("people say that", "once", "indeed")
+# What comes first is more often what came first, or who did it. That the usual order is a hint and not a rule makes roles
+# learnable in minutes: were all orders equally frequent, no single word would say anything about a role.
+ACTIVE, PASSIVE, AGENT_CLEFT, PATIENT_CLEFT, LAST_AGENT = 9, 12, 14, 15, 16  # of 16: below 9 active, 9-11 passive, ...
+SHAPES = ("shape", "order", "converse", "aside", "denial", "front")  # drawn afresh, not avoided
+REWORDING = 0.5
 DENIALS = ("it is not true that", "it is false that")
-NEVER = ("did not", "never did", "did not ever")
+NEVER = ("did not", "never did")
 
 
 class Wording:
     """The choices that one sentence made, so that another can make the same ones (overlap) or others (paraphrase)."""
 
-    def __init__(self, draws: Draws, avoid: Wording | None = None) -> None:
+    def __init__(self, draws: Draws, avoid: Wording | None = None, rewording: float = REWORDING) -> None:
         self._draws = draws
         self._avoid = avoid
+        self._rewording = rewording
         self._made: dict[tuple[str, int], int] = {}
 
     def choose(self, what: str, concept: int, count: int) -> int:
-        """One of `count` forms; the same answer for the same concept, and unlike `avoid` in four of five cases."""
+        """One of `count` forms; always the same one for the same concept, and one unlike `avoid` in most cases."""
         key = (what, concept)
         made = self._made.get(key)
         if made is not None and made < count:
             return made
         number = self._draws.below(count)
-        if self._avoid is not None and count > 1:
+        if self._avoid is not None and count > 1 and what not in SHAPES:
             before = self._avoid._made.get(key)
-            if number == before and self._draws.chance(0.8):
+            if number == before and self._draws.chance(self._rewording):
                 number = (number + 1 + self._draws.below(count - 1)) % count
         self._made[key] = number
         return number
@@ -51,18 +50,20 @@ def sentence(scene: Scene, wording: Wording) -> str:
     """One English sentence that states the scene, first letter upper case, final stop."""
     if len(scene) == 1:
         text = _clause(scene[0], wording, 0, True)
-        aside = wording.choose("aside", 0, 4 * len(ASIDES))
+        aside = wording.choose("aside", 0, 24)
         if aside < len(ASIDES):
             text = f"{ASIDES[aside]} {text}"
     else:
-        order = wording.choose("order", 0, 6)
+        order = wording.choose("order", 0, 8)
         first, second = (_clause(clause, wording, i, False) for i, clause in enumerate(scene))
         text = (
             f"{first} before {second}",
-            f"before {second} , {first}",
-            f"{second} after {first}",
-            f"after {first} , {second}",
+            f"{first} , and then {second}",
             f"first {first} , and then {second}",
+            f"after {first} , {second}",
+            f"{first} , and later {second}",
+            f"{second} after {first}",
+            f"before {second} , {first}",
             f"{second} , but earlier {first}",
         )[order]
     text = text.replace(" ,", ",")
@@ -119,40 +120,41 @@ def _denied(text: Callable[[str], str], past: str, denial: str, clause: Clause, 
 def _deed(action: Action, names: list[str], clause: Clause, wording: Wording, slot: int) -> str:
     """agent + verb + patient (or thing), in one of six forms."""
     agent, patient = names
-    turned = bool(action.converse) and wording.choose("converse", slot, 2) == 1
+    turned = bool(action.converse) and wording.choose("converse", slot, 3) == 0
     if turned:
         agent, patient = patient, agent
     verb = _verb(clause, wording, action.converse if turned else action.verbs, "b" if turned else "a")
     did_not = f"{NEVER[wording.choose('never', slot, len(NEVER))]} {verb.base}"
     was_not = f"was {'never' if wording.choose('never', slot, len(NEVER)) else 'not'} {verb.participle}"
-    shape = wording.choose("shape", slot, 8)
-    if shape in (2, 3, 4):
+    shape = wording.choose("shape", slot, LAST_AGENT)
+    if ACTIVE <= shape < PASSIVE and not turned:
         return _denied(lambda v: f"{patient} {v} by {agent}", f"was {verb.participle}", was_not, clause, wording, slot)
-    shapes: dict[int, Callable[[str], str]] = {
-        5: lambda v: f"it was {agent} who {v} {patient}",
-        6: lambda v: f"it was {patient} that {agent} {v}",
-        7: lambda v: f"the one who {v} {patient} was {agent}",
-    }
-    return _denied(shapes.get(shape, lambda v: f"{agent} {v} {patient}"), verb.past, did_not, clause, wording, slot)
+    if PASSIVE <= shape < AGENT_CLEFT:
+        return _denied(lambda v: f"it was {agent} who {v} {patient}", verb.past, did_not, clause, wording, slot)
+    if AGENT_CLEFT <= shape < PATIENT_CLEFT:
+        return _denied(lambda v: f"it was {patient} that {agent} {v}", verb.past, did_not, clause, wording, slot)
+    if shape >= PATIENT_CLEFT:
+        return _denied(lambda v: f"the one who {v} {patient} was {agent}", verb.past, did_not, clause, wording, slot)
+    return _denied(lambda v: f"{agent} {v} {patient}", verb.past, did_not, clause, wording, slot)
 
 
 def _transfer(action: Action, names: list[str], clause: Clause, wording: Wording, slot: int) -> str:
     """source gives thing to goal, or goal receives thing from source."""
     source, thing, goal = names
-    turned = wording.choose("converse", slot, 2) == 1
+    turned = wording.choose("converse", slot, 3) == 0
     giver, taker, to = (goal, source, "from") if turned else (source, goal, "to")
     verb = _verb(clause, wording, action.converse if turned else action.verbs, "b" if turned else "a")
     did_not = f"{NEVER[wording.choose('never', slot, len(NEVER))]} {verb.base}"
     was_not = f"was {'never' if wording.choose('never', slot, len(NEVER)) else 'not'} {verb.participle}"
-    shape = wording.choose("shape", slot, 8)
-    if shape in (2, 3, 4):
+    shape = wording.choose("shape", slot, LAST_AGENT)
+    if ACTIVE <= shape < PASSIVE:
         tail = f"{to} {taker} by {giver}"
         return _denied(lambda v: f"{thing} {v} {tail}", f"was {verb.participle}", was_not, clause, wording, slot)
-    shapes: dict[int, Callable[[str], str]] = {
-        5: lambda v: f"it was {giver} who {v} {thing} {to} {taker}",
-        6: lambda v: f"it was {thing} that {giver} {v} {to} {taker}",
-        7: lambda v: f"{to} {taker} {giver} {v} {thing}",
-    }
-    return _denied(
-        shapes.get(shape, lambda v: f"{giver} {v} {thing} {to} {taker}"), verb.past, did_not, clause, wording, slot
-    )
+    tail = f"{to} {taker}"
+    if PASSIVE <= shape < AGENT_CLEFT:
+        return _denied(lambda v: f"it was {giver} who {v} {thing} {tail}", verb.past, did_not, clause, wording, slot)
+    if AGENT_CLEFT <= shape < PATIENT_CLEFT:
+        return _denied(lambda v: f"it was {thing} that {giver} {v} {tail}", verb.past, did_not, clause, wording, slot)
+    if shape >= PATIENT_CLEFT:
+        return _denied(lambda v: f"{tail} {giver} {v} {thing}", verb.past, did_not, clause, wording, slot)
+    return _denied(lambda v: f"{giver} {v} {thing} {tail}", verb.past, did_not, clause, wording, slot)

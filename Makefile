@@ -1,0 +1,51 @@
+# make demo   the demo experiment: sets up .venv, trains and evaluates every method, draws every figure
+# make test   format, lint, types, unit, parity and workflow tests
+.DEFAULT_GOAL := demo
+.PHONY: demo test lint format schema lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Everything after `fetch` works offline; telemetry of libraries is off.
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+$(BIN)/matryobench: envs/requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(BIN)/matryobench
+	snakemake --cores all --configfile config/demo.yaml
+	@echo "figures: $(CURDIR)/results/demo/figures   tables: $(CURDIR)/results/demo/tables"
+
+lint: $(BIN)/matryobench
+	ruff format --check .
+	ruff check .
+	mypy
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint --configfile config/demo.yaml
+	matryobench schema --check
+
+test: lint
+	pytest tests -n 2 --dist worksteal
+
+format: $(BIN)/matryobench
+	ruff format .
+	ruff check --fix-only .
+	snakefmt Snakefile workflow/rules
+	matryobench schema
+
+schema: $(BIN)/matryobench
+	matryobench schema
+
+# Resolves pyproject.toml anew in a fresh environment and writes the exact pins.
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet "torch==2.13.0" "setuptools==84.2.1"
+	build/lock/bin/pip install --quiet ".[dev]"
+	(echo "# All that a matryobench environment consists of, exactly; made by \`make lock\` from pyproject.toml."; \
+	build/lock/bin/pip freeze --all | grep -v -e '^pip==' -e '^matryobench' | sed 's/+cpu//') > envs/requirements.txt
+
+clean:
+	rm -rf results/demo .snakemake build

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,6 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
     position = {layer: number for number, layer in enumerate(layers)}
     if len(tokens.rows) < 2:
         raise InputError(f"{tokens_file}: has {len(tokens.rows)} row; in-batch losses need at least 2.")
-    seen = 0
 
     def batches(epoch: int) -> list[Tensor]:
         order = torch.from_numpy(epoch_order(len(tokens.rows), run.seed.data, epoch))
@@ -76,10 +77,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
         return cut if len(cut[-1]) > 1 else cut[:-1]  # a single row has no in-batch negatives
 
     def loss_of(module: nn.Module, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        nonlocal seen
-        texts = _texts(tokens, rows)
-        seen += sum(len(text) for text in texts)
-        pooled = module(texts, layers).unflatten(1, (columns, len(rows)))  # (layers, columns, B, H)
+        pooled = module(_texts(tokens, rows), layers).unflatten(1, (columns, len(rows)))  # (layers, columns, B, H)
         scores = tokens.scores[rows].to(pooled.device) if tokens.scores is not None else None
         return objective({layer: pooled[position[layer]] for layer in layers}, scores, generator)
 
@@ -109,7 +107,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
         "dataset": tokens.meta,
         "trained_cells": [vars(cell) for cell in objective.coverage()],
         **outcome,
-        "tokens_seen": seen,
+        "tokens_seen": _tokens_seen(tokens, batches, training.accumulation, outcome["steps"]),
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "wall_seconds": round(time.perf_counter() - began, 3),
         "peak_memory_mb": peak_memory_mb(),
@@ -123,6 +121,17 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
 def _texts(tokens: Tokens, rows: Tensor) -> list[Tensor]:
     """The texts of some rows, column by column: all first columns, then all second ones, ..."""
     return [tokens.text(int(number)) for number in tokens.rows[rows].T.flatten()]
+
+
+def _tokens_seen(tokens: Tokens, batches: Callable[[int], list[Tensor]], accumulation: int, steps: int) -> int:
+    """Tokens (padding not counted) that so many optimiser steps train on, also where a run was interrupted."""
+    lengths = tokens.offsets.diff()[tokens.rows.long()].sum(dim=1)  # (rows,)
+    per_epoch = math.ceil(len(batches(0)) / accumulation)
+    seen = 0
+    for epoch in range(math.ceil(steps / per_epoch)):
+        used = batches(epoch)[: (steps - epoch * per_epoch) * accumulation]
+        seen += int(lengths[torch.cat(used)].sum())
+    return seen
 
 
 def _weights_hash(folder: Path) -> str:

@@ -45,7 +45,10 @@ def lexical(sets: dict[str, dict[str, list[Any]]]) -> dict[str, list[float]]:
     """Spearman of three string baselines on each set; inverse document frequency is taken over the set."""
     found: dict[str, list[float]] = {"Jaccard": [], "bag of words": [], "tf-idf": []}
     for rows in sets.values():
-        bags = [(Counter(words_of(a)), Counter(words_of(b))) for a, b in zip(rows["sentence1"], rows["sentence2"], strict=True)]
+        bags = [
+            (Counter(words_of(a)), Counter(words_of(b)))
+            for a, b in zip(rows["sentence1"], rows["sentence2"], strict=True)
+        ]
         documents = Counter(word for pair in bags for bag in pair for word in bag)
         rarity = {word: math.log(2 * len(bags) / count) for word, count in documents.items()}
         values = {

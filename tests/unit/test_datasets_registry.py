@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from matryobench.data.registry import DatasetSpec, find_dataset, load_datasets
 from matryobench.errors import InputError
 

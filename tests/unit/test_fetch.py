@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from matryobench.data.fetch import RepoType, fetch_dataset, fetch_model, is_model_file
 from matryobench.data.mirror import Mirror, NotInMirror
 from matryobench.data.records import read_table, write_table

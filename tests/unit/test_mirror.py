@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from matryobench.data import mirror as mirror_module
 from matryobench.data.mirror import Mirror, NotInMirror, copy_into
 from matryobench.data.registry import DatasetSpec

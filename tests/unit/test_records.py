@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from matryobench.data.records import from_columns, read_records, read_table, write_table
 from matryobench.data.registry import DatasetSpec
 from matryobench.errors import InputError

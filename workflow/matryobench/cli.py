@@ -102,7 +102,9 @@ def train(
     config: Config,
     run: Annotated[str, typer.Argument(help="Run id, as `plan` lists it.")],
     tokens: Annotated[Path, typer.Option(help="Token file of the recipe's training data.")],
-    start: Annotated[Path, typer.Option(help="Backbone's record, or the run.json of the run that this one starts from.")],
+    start: Annotated[
+        Path, typer.Option(help="Backbone's record, or the run.json of the run that this one starts from.")
+    ],
     out: Out,
 ) -> None:
     """Trains one run; interrupted, the same command goes on at the last checkpoint."""
@@ -133,7 +135,9 @@ def evaluate_run(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder, or hub id that is in (or can be fetched into) the mirror.")],
+    model: Annotated[
+        str, typer.Argument(help="Model folder, or hub id that is in (or can be fetched into) the mirror.")
+    ],
     task: Annotated[str, typer.Option(help="What to evaluate: sts.")] = "sts",
     sets: Annotated[str, typer.Option(help="Comma-separated test sets.")] = "sts12,sts13,sts14,sts15,sts16,stsb,sick-r",
     layers: Annotated[str | None, typer.Option(help="Comma-separated layers; all without it.")] = None,
@@ -143,7 +147,9 @@ def evaluate(
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
     mirror: Annotated[Path, typer.Option(help="The mirror folder.")] = Path("mirror"),
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
-    out: Annotated[Path, typer.Option(help="Cells table to write (.parquet, and .csv beside it).")] = Path("cells.parquet"),
+    out: Annotated[Path, typer.Option(help="Cells table to write (.parquet, and .csv beside it).")] = Path(
+        "cells.parquet"
+    ),
 ) -> None:
     """Evaluates every layer x dim cell of any model from one encoding; prints the grids and writes the cells table."""
     from matryobench.evaluation.standalone import evaluate_standalone

@@ -44,9 +44,7 @@ class PretrainedBackbone(Settings):
     spec: PretrainSpec = Field(description="Architecture and schedule of the pre-training.")
 
 
-Backbone = Annotated[
-    HubBackbone | PathBackbone | PackageBackbone | PretrainedBackbone, Field(discriminator="source")
-]
+Backbone = Annotated[HubBackbone | PathBackbone | PackageBackbone | PretrainedBackbone, Field(discriminator="source")]
 
 
 class Training(Settings):
@@ -109,7 +107,9 @@ class RunEntry(Settings):
 class StsTask(Settings):
     """Semantic textual similarity: training recipes, test sets, grid and runs."""
 
-    recipes: dict[str, Recipe] = Field(min_length=1, description="Training recipes by name; figure 1 has a row for each.")
+    recipes: dict[str, Recipe] = Field(
+        min_length=1, description="Training recipes by name; figure 1 has a row for each."
+    )
     evaluate: list[str] = Field(min_length=1, description="Test sets (scored pairs), from config/datasets.yaml.")
     max_length: PositiveInt = Field(128, description="Evaluation texts are cut to this many tokens.")
     grid: Grid = Field(description="The cells to evaluate.")
@@ -145,7 +145,9 @@ class Experiment(Settings):
     offline: bool = Field(False, description="Never ask the hub, not even in fetch; use what the mirror has.")
     threads: PositiveInt = Field(1, description="CPU threads of a pre-training, training or evaluation job.")
     backbone: Backbone = Field(description="The encoder that every run starts from.")
-    seeds: list[Seed] = Field([42], min_length=1, description="One repetition of every run per seed.")
+    seeds: list[Seed] = Field(
+        [Seed.model_validate(42)], min_length=1, description="One repetition of every run per seed."
+    )
     sts: StsTask | None = Field(None, description="The STS task.")
 
     @field_validator("seeds")

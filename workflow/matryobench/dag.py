@@ -72,7 +72,9 @@ class Dag:
 
     def targets(self) -> list[str]:
         """What the workflow makes: the experiment's cells table, its figures and its tables."""
-        figures = [f"{self.root}/figures/{name}.{ending}" for name in figure_names(self.plan) for ending in FIGURE_FORMATS]
+        figures = [
+            f"{self.root}/figures/{name}.{ending}" for name in figure_names(self.plan) for ending in FIGURE_FORMATS
+        ]
         tables = [f"{self.root}/tables/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
         return [f"{self.root}/tables/cells.parquet", *figures, *tables]
 

@@ -15,7 +15,9 @@ def print_plan(plan: Plan) -> None:
     console = Console(width=None if Console().is_terminal else 160)
     table = Table(title=f"{plan.experiment.name}: {plan.experiment.description}", title_justify="left")
     for column in ("order", "run", "method", "variant", "recipe", "seed", "starts from", "layers", "cells evaluated"):
-        table.add_column(column, justify="right" if column in ("order", "seed", "layers", "cells evaluated") else "left")
+        table.add_column(
+            column, justify="right" if column in ("order", "seed", "layers", "cells evaluated") else "left"
+        )
     for number, run in enumerate(plan.runs, 1):
         depth = str(run.layers or plan.shape.layers or "all")
         table.add_row(

@@ -146,7 +146,9 @@ class Plan:
             place = f"{self.place}: sts.recipes.{name}.train"
             spec = find_dataset(self.datasets, recipe.train, place)
             if spec.kind == "text":
-                raise InputError(f"{place}: '{recipe.train}' is plain text; name a dataset of triplets or scored pairs.")
+                raise InputError(
+                    f"{place}: '{recipe.train}' is plain text; name a dataset of triplets or scored pairs."
+                )
             self._check_base(name, recipe, spec)
         for number, name in enumerate(task.evaluate):
             place = f"{self.place}: sts.evaluate.{number}"
@@ -160,15 +162,21 @@ class Plan:
             place = f"{self.place}: backbone.text"
             spec = find_dataset(self.datasets, backbone.text, place)
             if spec.kind != "text":
-                raise InputError(f"{place}: '{backbone.text}' has {spec.kind}; pre-training needs a dataset of kind text.")
+                raise InputError(
+                    f"{place}: '{backbone.text}' has {spec.kind}; pre-training needs a dataset of kind text."
+                )
 
     def _check_base(self, name: str, recipe: Recipe, spec: DatasetSpec) -> None:
         place = f"{self.place}: sts.recipes.{name}.base"
         base = recipe.base
         if spec.kind == "triplets" and base.loss == "cosent":
-            raise InputError(f"{place}: cosent needs scored pairs and '{recipe.train}' has triplets; use mnrl or angle.")
+            raise InputError(
+                f"{place}: cosent needs scored pairs and '{recipe.train}' has triplets; use mnrl or angle."
+            )
         if spec.kind == "scored-pairs" and base.loss == "mnrl":
-            raise InputError(f"{place}: mnrl needs triplets and '{recipe.train}' has scored pairs; use cosent or angle.")
+            raise InputError(
+                f"{place}: mnrl needs triplets and '{recipe.train}' has scored pairs; use cosent or angle."
+            )
         if spec.kind == "scored-pairs" and base.loss == "angle" and base.contrastive_weight:
             raise InputError(
                 f"{place}.contrastive_weight: the contrastive term needs triplets and '{recipe.train}' has scored"
@@ -237,7 +245,9 @@ class Plan:
         if "sizes" in definition.needs:
             sizes = self.sts.sizes.values()
             if not sizes:
-                raise InputError(f"{self.place}: key 'sts.sizes' is missing, which {method} ({variant}) trains; add it.")
+                raise InputError(
+                    f"{self.place}: key 'sts.sizes' is missing, which {method} ({variant}) trains; add it."
+                )
             full = (self.shape.layers, self.shape.hidden)
             if None not in full and full not in sizes:
                 raise InputError(
@@ -249,7 +259,9 @@ class Plan:
             for group in [*definition.losses, *definition.alignments]
         )
         if below_last and self.shape.layers == 1:
-            raise InputError(f"{place}: {method} ({variant}) trains layers below the last and the backbone has one; remove it.")
+            raise InputError(
+                f"{place}: {method} ({variant}) trains layers below the last and the backbone has one; remove it."
+            )
 
     def _runs_of(self, place: str, entry: RunEntry, variant: str, recipe: str) -> Iterator[Run]:
         grid = self.sts.grid
@@ -265,9 +277,7 @@ class Plan:
             start = self._start(place, entry.method, recipe, seed)
 
             def run(run_id: str, cell: tuple[int, int | None] | None, evaluated: list[Cell]) -> Run:
-                return Run(
-                    run_id, "sts", entry.method, variant, recipe, seed, cell, start, tuple(sorted(evaluated))
-                )  # noqa: B023 - called before the next turn
+                return Run(run_id, "sts", entry.method, variant, recipe, seed, cell, start, tuple(sorted(evaluated)))  # noqa: B023 - called before the next turn
 
             if definition.runs == "one":
                 yield run(f"{stem}-s{seed.name}", None, list(grid.cells()))
@@ -299,8 +309,7 @@ class Plan:
         while waiting:
             ready = [run for run in waiting if run.starts_from is None or run.starts_from in done]
             assert ready, "starts_from chains end at the backbone"
-            for run in ready:
-                yield run
+            yield from ready
             done |= {run.run_id for run in ready}
             waiting = [run for run in waiting if run.run_id not in done]
 
@@ -320,7 +329,9 @@ def package_folder(backbone: PackageBackbone, place: str) -> Path:
     """The model folder inside an installed package; the package is located, not imported."""
     found = importlib.util.find_spec(backbone.package)
     if found is None or not found.submodule_search_locations:
-        raise InputError(f"{place}: backbone.package: no package '{backbone.package}' is installed; install it with pip.")
+        raise InputError(
+            f"{place}: backbone.package: no package '{backbone.package}' is installed; install it with pip."
+        )
     folder = Path(found.submodule_search_locations[0]) / backbone.folder
     if not folder.is_dir():
         raise InputError(f"{place}: backbone.folder: package '{backbone.package}' has no folder '{backbone.folder}'.")
@@ -344,7 +355,9 @@ def backbone_shape(backbone: Backbone, mirror: Path, place: str) -> Shape:
     try:
         settings = json.loads(config_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{place}: backbone: {config_file} does not exist; give a transformers model folder.") from None
+        raise InputError(
+            f"{place}: backbone: {config_file} does not exist; give a transformers model folder."
+        ) from None
     except ValueError:
         raise InputError(f"{place}: backbone: {config_file} is not JSON; give an intact model folder.") from None
     layers = settings.get("num_hidden_layers", settings.get("n_layers"))

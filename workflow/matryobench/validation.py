@@ -25,7 +25,7 @@ S = TypeVar("S", bound=BaseModel)
 def read_yaml(path: Path) -> Any:
     """Parses a YAML file; raises InputError with line and column where it is not YAML, not UTF-8 or not there."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a SafeLoader: plain data only
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; give the path of an experiment's YAML file.") from None
     except IsADirectoryError:
@@ -41,7 +41,9 @@ def read_yaml(path: Path) -> Any:
 def parse(model: type[S], data: Any, place: str) -> S:
     """Checks `data` against `model`; `place` names the file (and entry) in the error."""
     if not isinstance(data, Mapping):
-        raise InputError(f"{place}: expected a mapping of keys to values, found {_kind(data)}; write 'key: value' lines.")
+        raise InputError(
+            f"{place}: expected a mapping of keys to values, found {_kind(data)}; write 'key: value' lines."
+        )
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -78,7 +80,7 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[st
         if "$ref" in node:
             return options(definitions[node["$ref"].rsplit("/", 1)[-1]])
         if "anyOf" in node or "oneOf" in node:
-            return [found for part in node.get("anyOf", node.get("oneOf")) for found in options(part)]
+            return [found for part in node.get("anyOf") or node["oneOf"] for found in options(part)]
         return [node]
 
     nodes = [schema]
@@ -107,8 +109,6 @@ class _UniqueKeys(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is given twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)

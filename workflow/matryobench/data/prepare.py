@@ -24,7 +24,7 @@ def fetch_data(plan: Plan, name: str, out: Path) -> int:
     spec = find_dataset(plan.datasets, name, "--dataset")
     table, meta = fetch_dataset(name, spec, Mirror(plan.experiment.mirror), plan.experiment.offline)
     write_table(table, out, meta)
-    return table.num_rows
+    return int(table.num_rows)
 
 
 def fetch_backbone(experiment: Experiment, place: str) -> Path:
@@ -74,6 +74,8 @@ def tokenise_table(table_file: Path, tokenizer_folder: Path, max_length: int, ou
     table, meta = read_table(table_file)
     columns = {name: table.column(name).to_pylist() for name in COLUMNS[meta["kind"]]}
     facts = {key: meta.get(key) for key in ("dataset", "kind", "source", "id", "revision", "sha256", "rows")}
-    tokens = tokenise(columns, load_tokenizer(tokenizer_folder), max_length, {**facts, "table_sha256": sha256_of(table_file)})
+    tokens = tokenise(
+        columns, load_tokenizer(tokenizer_folder), max_length, {**facts, "table_sha256": sha256_of(table_file)}
+    )
     write_tokens(tokens, out)
     return tokens.texts

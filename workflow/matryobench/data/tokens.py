@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -84,6 +84,6 @@ def read_tokens(path: Path) -> Tokens:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such token file; run the tokenise step first.") from None
-    except Exception as error:  # safetensors raises its own error type for a damaged file
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a readable token file ({error}); remove it and tokenise again.") from None
     return Tokens(tensors["ids"], tensors["offsets"], tensors["rows"], tensors.get("scores"), meta)

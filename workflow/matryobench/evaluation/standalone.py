@@ -31,7 +31,9 @@ def evaluate_standalone(
     if pooling not in (None, "mean", "cls"):
         raise InputError(f"--pooling: '{pooling}' is not one of mean, cls; change it.")
     if out.suffix != ".parquet":
-        raise InputError(f"--out: {out} does not end in .parquet; a cells table is written as parquet with a csv beside it.")
+        raise InputError(
+            f"--out: {out} does not end in .parquet; a cells table is written as parquet with a csv beside it."
+        )
     wanted_layers, wanted_dims = _numbers("--layers", layers), _numbers("--dims", dims)
     mirror = Mirror(mirror_root)
     registry = load_datasets(DATASETS)

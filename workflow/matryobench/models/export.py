@@ -20,7 +20,9 @@ def export(run: Path, layer: int, dim: int, out: Path) -> None:
     folder = run / "model" if (run / "model").is_dir() else run
     settings = read_settings(folder)
     if settings.pooling is None:
-        raise InputError(f"{folder}: does not say how it pools, so no cell of it can be exported; save it with pooling.")
+        raise InputError(
+            f"{folder}: does not say how it pools, so no cell of it can be exported; save it with pooling."
+        )
     if out.exists():
         raise InputError(f"{out}: exists already; give a new folder or remove it.")
     encoder = load_encoder(folder, settings.pooling, layer)

@@ -55,7 +55,9 @@ def read_settings(folder: Path) -> FolderSettings:
         elif kind == "Dense" and (folder / "matryobench.json").exists():
             dim = _read_json(folder / "matryobench.json")["dim"]
         elif kind != "Normalize":  # cosine similarity does not see a normalisation
-            raise InputError(f"{modules_file}: module '{kind}' after the transformer is not supported; pool or strip it.")
+            raise InputError(
+                f"{modules_file}: module '{kind}' after the transformer is not supported; pool or strip it."
+            )
     lengths = folder / "sentence_bert_config.json"
     max_length = _read_json(lengths).get("max_seq_length") if lengths.exists() else None
     return FolderSettings(weights, pooling, max_length, dim)
@@ -104,7 +106,9 @@ def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> E
         )
     missing = sorted(report["missing_keys"])
     if missing:
-        raise InputError(f"{weights}: the weights lack {len(missing)} parameters, first {missing[0]}; is the folder whole?")
+        raise InputError(
+            f"{weights}: the weights lack {len(missing)} parameters, first {missing[0]}; is the folder whole?"
+        )
     return Encoder(backbone, pooling, config.pad_token_id if config.pad_token_id is not None else 0)
 
 
@@ -146,7 +150,12 @@ def save_encoder(encoder: Encoder, tokenizer_folder: Path, out: Path, max_length
         )
         write_json(
             partial / "config_sentence_transformers.json",
-            {"model_type": "SentenceTransformer", "prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
+            {
+                "model_type": "SentenceTransformer",
+                "prompts": {},
+                "default_prompt_name": None,
+                "similarity_fn_name": "cosine",
+            },
         )
 
 

@@ -12,12 +12,13 @@ def kl_over_coordinates(student: Tensor, teacher: Tensor, temperature: float) ->
 
     student, teacher: (N, d). The gradient reaches both; detach the teacher before the call where it must not.
     """
-    return F.kl_div(
+    divergence: Tensor = F.kl_div(
         F.log_softmax(student / temperature, dim=-1),
         F.log_softmax(teacher / temperature, dim=-1),
         reduction="batchmean",
         log_target=True,
     )
+    return divergence
 
 
 def compression_term(student: Tensor, target: Tensor, temperature: float) -> Tensor:
@@ -38,7 +39,8 @@ def pca_compress(embeddings: Tensor, width: int) -> Tensor:
     _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending eigenvalues, (H, H)
     axes = axes[:, -width:].flip(-1)  # (H, k)
     peaks = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
-    return batch @ (axes * torch.where(peaks < 0, -1.0, 1.0))
+    projected: Tensor = batch @ (axes * torch.where(peaks < 0, -1.0, 1.0))
+    return projected
 
 
 @torch.no_grad()

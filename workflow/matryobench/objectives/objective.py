@@ -157,7 +157,7 @@ class Objective:
             case "below-last":
                 first, chosen = 1, list(range(1, self.depth))
             case "input-to-second-last":
-                first, chosen = 0, list(range(0, self.depth - 1))
+                first, chosen = 0, list(range(self.depth - 1))
             case "sampled":
                 assert draw.layer is not None and self.variant.sample_from is not None
                 first, chosen = self.variant.sample_from, [draw.layer]

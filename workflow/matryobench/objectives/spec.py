@@ -47,7 +47,7 @@ class CoordinateKL(Settings):
 
     kind: Literal["coordinate-kl"]
     students: Literal["sampled", "sizes"] = Field(
-        description="sampled: the step's layer at full width. sizes: every size but the largest, with the teacher cut to its width."
+        description="sampled: the step's layer at full width. sizes: every size but the largest, the teacher cut to its width."
     )
     temperature: float = Field(1.0, gt=0, description="T inside both softmaxes.")
     weight: float = Field(1.0, description="Factor of the term.")

@@ -15,7 +15,9 @@ class Architecture(Settings):
     heads: PositiveInt = Field(description="Attention heads; must divide hidden.")
     intermediate: PositiveInt = Field(description="Width inside the feed-forward blocks.")
     max_length: PositiveInt = Field(128, description="Longest text in tokens (size of the position table).")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout of hidden states and attention; kept in later training.")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="Dropout of hidden states and attention; kept in later training."
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Architecture:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -175,7 +176,7 @@ class Loop:
         try:
             weights = load_file(found[-1] / "model.safetensors")
             moments = load_file(found[-1] / "optimizer.safetensors")
-        except Exception as error:  # safetensors raises its own error type for a damaged file
+        except (SafetensorError, OSError) as error:
             raise InputError(f"{found[-1]}: damaged checkpoint ({error}); remove the folder to start again.") from None
         self.module.load_state_dict(weights, strict=False)  # shared tensors were stored once
         states: dict[int, dict[str, Tensor]] = {}

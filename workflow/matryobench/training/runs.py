@@ -73,7 +73,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
 
     def batches(epoch: int) -> list[Tensor]:
         order = torch.from_numpy(epoch_order(len(tokens.rows), run.seed.data, epoch))
-        cut = list(order.split(training.batch_size))
+        cut = list(torch.split(order, training.batch_size))
         return cut if len(cut[-1]) > 1 else cut[:-1]  # a single row has no in-batch negatives
 
     def loss_of(module: nn.Module, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -75,7 +75,10 @@ ANIMATE_ATTRIBUTES = (
     "old, elderly | young, youthful; rich, wealthy | poor, needy; brave, bold | timid, fearful; "
     "happy, merry | sad, gloomy; clever, smart | foolish, silly; strong, sturdy | weak, frail"
 )
-THING_ATTRIBUTES = "large, big | small, tiny; new, unused | worn, shabby; costly, precious | cheap, inexpensive; pretty, lovely | ugly, hideous"
+THING_ATTRIBUTES = (
+    "large, big | small, tiny; new, unused | worn, shabby; costly, precious | cheap, inexpensive; "
+    "pretty, lovely | ugly, hideous"
+)
 
 # group -> name: phrases; a group is what two places or two times have in common.
 PLACES = {

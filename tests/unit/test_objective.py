@@ -64,9 +64,7 @@ def kl_by_hand(student: np.ndarray, teacher: np.ndarray, temperature: float) -> 
 def evaluated(method: str, variant: str, layer: int | None = None, dims: tuple[int | None, ...] | None = None) -> tuple:
     """(objective's loss for one draw, the same embeddings as float64 arrays)."""
     chosen = objective(method, variant)
-    draw = next(
-        draw for draw in chosen.draws() if draw.layer == layer and (dims is None or draw.dims == dims)
-    )
+    draw = next(draw for draw in chosen.draws() if draw.layer == layer and (dims is None or draw.dims == dims))
     inputs = pooled()
     loss, _ = chosen.evaluate(draw, inputs, None, generator())
     return float(loss), {number: value.double().numpy() for number, value in inputs.items()}

@@ -62,8 +62,10 @@ class Training(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on a GPU that has it, fp16 on one that has not, fp32 on CPU."
     )
-    tokens_per_forward: PositiveInt = Field(
-        4096, description="Padded tokens per forward pass; texts of a batch are sorted by length and cut by it."
+    tokens_per_forward: PositiveInt | None = Field(
+        None,
+        description="Padded tokens per forward pass (texts of a batch are sorted by length and cut by it);"
+        " none: 1024 on CPU, where small passes stay in the cache, 16384 on a GPU.",
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     checkpoint_every: PositiveInt = Field(500, description="Optimiser steps between checkpoints.")

@@ -19,7 +19,7 @@ from torch import Tensor
 from matryobench.data.tokens import Tokens
 from matryobench.errors import InputError
 from matryobench.grid import Cell
-from matryobench.models.encoder import Encoder, length_batches
+from matryobench.models.encoder import Encoder, default_tokens_per_forward, length_batches
 
 METRIC = "spearman_cosine"
 
@@ -96,7 +96,6 @@ def evaluate_sts(
     encoder: Encoder,
     sets: Mapping[str, Tokens],
     cells: Sequence[Cell],
-    tokens_per_forward: int = 4096,
     progress: bool = True,
 ) -> list[SetResult]:
     """Scores every cell on every set from one encoding.
@@ -108,7 +107,8 @@ def evaluate_sts(
     layers = sorted({layer for layer, _ in cells})
     dims = {layer: sorted({dim for at, dim in cells if at == layer}) for layer in layers}
     texts, pairs = distinct_texts(sets)
-    embeddings = encode(encoder, texts, layers, tokens_per_forward, progress)
+    device = next(encoder.parameters()).device
+    embeddings = encode(encoder, texts, layers, default_tokens_per_forward(device), progress)
     results = []
     for name, tokens in sets.items():
         assert tokens.scores is not None  # scored pairs, checked by the plan

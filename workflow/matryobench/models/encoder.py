@@ -71,6 +71,11 @@ class Encoder(nn.Module):
         return torch.cat(pieces, dim=1)[:, inverse.to(device)]
 
 
+def default_tokens_per_forward(device: torch.device) -> int:
+    """Padded tokens per forward pass: on CPU few enough to stay in the cache, on a GPU enough to fill it."""
+    return 1024 if device.type == "cpu" else 16384
+
+
 def length_batches(lengths: Sequence[int], tokens_per_forward: int) -> list[range]:
     """Cuts descending lengths into consecutive ranges whose padded size (count x longest) fits the budget.
 

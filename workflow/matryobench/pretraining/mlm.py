@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -251,7 +250,7 @@ def _models(spec: PretrainSpec, vocab_size: int, padding: int) -> tuple[BertForM
         num_attention_heads=sizes.heads,
         intermediate_size=sizes.intermediate,
         max_position_embeddings=sizes.max_length,
-        initializer_range=0.02 * math.sqrt(768 / sizes.hidden),  # BERT's own 0.02 at its width; keeps narrow layers alive
+        *math.sqrt(768 / sizes.hidden),  # BERT's own 0.02 at its width; keeps narrow layers alive
         hidden_dropout_prob=sizes.dropout,
         attention_probs_dropout_prob=sizes.dropout,
         pad_token_id=padding,

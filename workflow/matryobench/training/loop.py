@@ -207,7 +207,7 @@ def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
 def learning_rate(training: Training, step: int, total: int) -> float:
     """Learning rate of a step (counted from 0): linear warm-up, then the schedule down to 0 after `total` steps."""
     warmup = training.warmup if training.warmup >= 1 else training.warmup * total
-    if step + 1 < warmup:
+    if step < warmup:
         return training.learning_rate * (step + 1) / warmup
     done = (step - warmup) / max(total - warmup, 1)
     match training.schedule:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from matryobench.data.tokens import Tokens, read_tokens
 from matryobench.errors import InputError
 from matryobench.files import atomic_path, sha256_of, write_json
-from matryobench.models.encoder import Encoder
+from matryobench.models.encoder import Encoder, default_tokens_per_forward
 from matryobench.models.folders import device_of, load_encoder, read_settings, save_encoder
 from matryobench.objectives.objective import Objective
 from matryobench.plan import Plan, Run, digest
@@ -82,7 +82,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
         return objective({layer: pooled[position[layer]] for layer in layers}, scores, generator)
 
     loop = Loop(
-        module=AllLayers(encoder, training.tokens_per_forward).to(device),
+        module=AllLayers(encoder, training.tokens_per_forward or default_tokens_per_forward(device)).to(device),
         loss_of=loss_of,
         batches=batches,
         training=training,

@@ -59,7 +59,7 @@ class Lexicon:
     attributes: tuple[Quality, ...]
     places: tuple[Quality, ...]
     times: tuple[Quality, ...]
-    favourites: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # animate class -> (places, things)
+    usual: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # animate class -> (places, things)
 
 
 @cache
@@ -75,13 +75,13 @@ def lexicon() -> Lexicon:
             entities.append(Entity(forms[0], forms, kind, forms[0], True))
             entities += [Entity(_forms(m)[0], _forms(m), kind, forms[0], False) for m in _items(members)]
     places, times = _qualities(words.PLACES), _qualities(words.TIMES)
-    favourites = {}
+    usual = {}
     for names, (_, where, what) in words.ANIMATE_CLASSES.items():
-        liked = tuple(i for i, e in enumerate(entities) if e.group in what.split() and not e.is_class)
-        favourites[_forms(names)[0]] = (tuple(i for i, p in enumerate(places) if p.name in where.split()), liked)
+        things = tuple(i for i, e in enumerate(entities) if e.group in what.split() and not e.is_class)
+        usual[_forms(names)[0]] = (tuple(i for i, p in enumerate(places) if p.name in where.split()), things)
     attributes = _opposed(words.ANIMATE_ATTRIBUTES, "animate", 0)
     attributes += _opposed(words.THING_ATTRIBUTES, "thing", len(attributes))
-    return Lexicon(tuple(entities), _actions(), tuple(attributes), tuple(places), tuple(times), favourites)
+    return Lexicon(tuple(entities), _actions(), tuple(attributes), tuple(places), tuple(times), usual)
 
 
 def _items(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from matryobench.data.demo_world.lexicon import Action, lexicon
 from matryobench.data.demo_world.meaning import UNSAID, Clause, Participant, Scene, for_evaluation
 
 TRIES = 64
+DETAILS, DOUBLE = 0.5, 0.15
 ROLES = {"deed": ("animate", "animate"), "handling": ("animate", "thing"), "transfer": ("animate", "thing", "animate")}
 Edit = Callable[[Draws, Clause], Clause]
 
@@ -50,54 +51,78 @@ def _family(action: int) -> tuple[int, ...]:
     return tuple(i for i in near if i not in (action, words[action].opposite))
 
 
-def draw_clause(draws: Draws, evaluation: bool, details: float = 0.3) -> Clause:
-    """A clause of one side of the split. `details` is the chance of each attribute, place and time.
+def draw_clause(draws: Draws, evaluation: bool, details: float = DETAILS, usual: float = 0.0) -> Clause:
+    """A clause of one side of the split.
 
-    Favourite places and things of the agent's class are drawn half of the time: the regularity that plain text teaches.
+    `details` is the chance of an attribute; a place is half, a time a third as likely. `usual` is the chance that each
+    choice is one that is usual for the agent (or, for attributes, for the entity); otherwise all choices are equally likely.
     """
     words = lexicon()
     while True:
         kind = draws.pick(("deed", "deed", "deed", "handling", "transfer"))
-        action = draws.pick(_actions(kind))
         agent = draws.pick(members("animate"))
-        places, things = words.favourites[words.entities[agent].group]
+        mine = habits(agent)
+        action = draws.pick(mine[kind] if draws.chance(usual) else _actions(kind))
         chosen = [agent]
-        for role in ROLES[kind][1:]:
-            liked = things if role == "thing" and draws.chance(0.5) else members(role)
-            chosen.append(draws.pick(liked))
-        if len(set(chosen)) < len(chosen):
+        chosen += [draws.pick(mine[role] if draws.chance(usual) else members(role)) for role in ROLES[kind][1:]]
+        clause = Clause(action, tuple(_described(draws, entity, details, usual) for entity in chosen))
+        if not _distinct(clause) or for_evaluation(clause) != evaluation:
             continue
-        clause = Clause(action, tuple(_described(draws, e, details) for e in chosen))
-        if for_evaluation(clause) != evaluation:
-            continue
-        if draws.chance(details):
-            everywhere = range(len(words.places))
-            clause = clause._replace(place=draws.pick(places if draws.chance(0.5) else everywhere))
-        if draws.chance(details * 0.7):
+        if draws.chance(details / 2):
+            places = mine["place"] if draws.chance(usual) else range(len(words.places))
+            clause = clause._replace(place=draws.pick(places))
+        if draws.chance(details / 3):
             clause = clause._replace(time=draws.below(len(words.times)))
-        return clause._replace(denied=draws.chance(0.12))
+        return clause._replace(denied=draws.chance(0.1))
 
 
-def draw_scene(draws: Draws, evaluation: bool, double: float = 0.2, details: float = 0.3) -> Scene:
-    """One clause, or two (with chance `double`) that share a participant half of the time."""
+@cache
+def habits(entity: int) -> dict[str, tuple[int, ...]]:
+    """What is usual for an entity: actions, patients, things, places, attributes; partly of its class, partly its own.
+
+    Arbitrary but fixed (drawn from the entity's name): what makes "baker" and "breadmaker" alike in plain text, as the
+    company that words keep does in real text, and "baker" and "smith" a little less alike.
+    """
+    words = lexicon()
+    here = words.entities[entity]
+    own, shared = Draws(0, f"habits of {here.name}"), Draws(0, f"habits of {here.group}")
+    usual: dict[str, tuple[int, ...]] = {}
+    for what, choices in (
+        ("deed", _actions("deed")),
+        ("handling", _actions("handling")),
+        ("transfer", _actions("transfer")),
+        ("animate", members("animate")),
+        ("attribute", _attributes(here.kind)),
+    ):
+        usual[what] = (*shared.shuffled(choices)[:1], *own.shuffled(choices)[:2])
+    places, things = words.usual.get(here.group, ((), ()))
+    usual["place"] = (*shared.shuffled(places)[:1], own.below(len(words.places)))
+    usual["thing"] = (*shared.shuffled(things)[:1], *own.shuffled(members("thing"))[:2])
+    return usual
+
+
+def draw_scene(
+    draws: Draws, evaluation: bool, double: float = DOUBLE, details: float = DETAILS, usual: float = 0.0
+) -> Scene:
+    """One clause, or two (with chance `double`, and with fewer details) that share their agent half of the time."""
     if not draws.chance(double):
-        return (draw_clause(draws, evaluation, details),)
-    first = draw_clause(draws, evaluation, details * 0.6)
-    for _ in range(TRIES):
-        second = draw_clause(draws, evaluation, details * 0.6)
-        if {p.entity for p in first.participants} & {p.entity for p in second.participants}:
-            continue
+        return (draw_clause(draws, evaluation, details, usual),)
+    first = draw_clause(draws, evaluation, details / 2, usual)
+    while True:
+        second = draw_clause(draws, evaluation, details / 2, usual)
         if draws.chance(0.5):
             second = second._replace(participants=(first.participants[0], *second.participants[1:]))
-            if for_evaluation(second) != evaluation:
-                continue
-        return first, second
-    return (first,)
+        named = [p.entity for p in (*first.participants, *second.participants)]
+        shared = first.participants[0] == second.participants[0]
+        if _distinct(second) and len(set(named)) == len(named) - shared and for_evaluation(second) == evaluation:
+            return first, second
 
 
-def _described(draws: Draws, entity: int, details: float) -> Participant:
-    kind = lexicon().entities[entity].kind
-    return Participant(entity, draws.pick(_attributes(kind)) if draws.chance(details) else UNSAID)
+def _described(draws: Draws, entity: int, details: float, usual: float) -> Participant:
+    if not draws.chance(details):
+        return Participant(entity)
+    attributes = habits(entity)["attribute"] if draws.chance(usual) else _attributes(lexicon().entities[entity].kind)
+    return Participant(entity, draws.pick(attributes))
 
 
 def change(draws: Draws, scene: Scene, edits: tuple[Edit, ...]) -> Scene:
@@ -235,6 +260,8 @@ CONTRADICTED: tuple[Edit, ...] = (
     opposite_action,
     opposite_action,
     opposite_attribute,
+    swap_attributes,
+    swap_attributes,
     swap_attributes,
 )
 RESEMBLING: tuple[Edit, ...] = (sibling, stranger, similar_action, other_action, other_place)

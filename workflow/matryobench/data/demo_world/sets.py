@@ -9,6 +9,7 @@ from matryobench.data.demo_world.meaning import Scene, similarity
 from matryobench.data.demo_world.wording import Wording, sentence
 
 TRIPLETS, PAIRS, DOCUMENTS = 20_000, 1_000, 16_000
+USUAL = 0.6  # how often plain text says what is usual
 
 
 def triplets(seed: int) -> dict[str, list[str]]:
@@ -52,7 +53,7 @@ def sts_roles(seed: int) -> dict[str, list[str] | list[float]]:
     draws = Draws(seed, "sts-roles")
     pairs = _Pairs(draws)
     while pairs.wanted():
-        first = second = scenes.draw_scene(draws, evaluation=True, double=0.4, details=0.6)
+        first = second = scenes.draw_scene(draws, evaluation=True, double=0.3, details=0.6)
         for _ in range(draws.below(4)):
             if len(second) == 2 and draws.chance(0.3):
                 second = second[::-1]
@@ -67,8 +68,8 @@ def sts_topics(seed: int) -> dict[str, list[str] | list[float]]:
     draws = Draws(seed, "sts-topics")
     pairs = _Pairs(draws)
     while pairs.wanted():
-        first = scenes.draw_scene(draws, evaluation=True, double=0.6)
-        second = scenes.draw_scene(draws, evaluation=True, double=0.6)
+        first = scenes.draw_scene(draws, evaluation=True, double=0.5)
+        second = scenes.draw_scene(draws, evaluation=True, double=0.5)
         if draws.chance(0.85):
             kept = draws.pick(first)
             for _ in range(draws.below(5)):
@@ -115,14 +116,16 @@ def text(seed: int) -> dict[str, list[str]]:
         if kind < 0.5:
             documents.append(_said_again(draws))
         elif kind < 0.85:
-            documents.append(" ".join(sentence(scenes.draw_scene(draws, False, 0.2), Wording(draws)) for _ in range(2)))
+            documents.append(
+                " ".join(sentence(scenes.draw_scene(draws, False, usual=USUAL), Wording(draws)) for _ in range(2))
+            )
         else:
             documents.append(_definition(draws))
     return {"text": documents}
 
 
 def _said_again(draws: Draws) -> str:
-    scene = scenes.draw_scene(draws, evaluation=False)
+    scene = scenes.draw_scene(draws, evaluation=False, usual=USUAL)
     said = Wording(draws)
     again = sentence(scene, Wording(draws, avoid=said))
     return f"{sentence(scene, said)} In other words, {again[0].lower()}{again[1:]}"

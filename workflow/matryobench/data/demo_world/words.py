@@ -7,7 +7,7 @@ introduces converse verbs: "A led B" says the same as "B followed A".
 
 from __future__ import annotations
 
-# class forms -> (members, favourite places, favourite things); favourites are drawn more often.
+# class forms -> (members, usual places, usual things); plain text mentions what is usual more often.
 ANIMATE_CLASSES = {
     "artisan, craftsman": (
         "baker, breadmaker; smith, ironworker; carpenter, joiner; tailor, dressmaker",
@@ -34,6 +34,16 @@ ANIMATE_CLASSES = {
         "forest market",
         "tool",
     ),
+    "performer, entertainer": (
+        "singer, vocalist; dancer, ballerina; actor, player; clown, jester",
+        "castle market",
+        "garment instrument",
+    ),
+    "rogue, scoundrel": (
+        "thief, robber; smuggler, bootlegger; forger, counterfeiter; beggar, vagrant",
+        "harbour forest",
+        "treasure container",
+    ),
     "noble, aristocrat": (
         "king, monarch; duchess, noblewoman; baron, lord; bishop, prelate",
         "castle church",
@@ -46,6 +56,8 @@ THING_CLASSES = {
     "tool, implement": "hammer, mallet; rope, cord; axe, hatchet; shovel, spade",
     "garment, clothing": "coat, jacket; hat, cap; cloak, mantle; scarf, shawl",
     "document, paper": "letter, missive; book, tome; map, chart; contract, agreement",
+    "container, vessel": "box, crate; basket, hamper; jar, pitcher; barrel, cask",
+    "instrument, noisemaker": "violin, fiddle; drum, tabor; harp, lyre; trumpet, bugle",
     "treasure, valuable": "coin, ducat; crown, diadem; jewel, gem; goblet, chalice",
 }
 
@@ -73,7 +85,8 @@ TRANSFERS = {
 
 ANIMATE_ATTRIBUTES = (
     "old, elderly | young, youthful; rich, wealthy | poor, needy; brave, bold | timid, fearful; "
-    "happy, merry | sad, gloomy; clever, smart | foolish, silly; strong, sturdy | weak, frail"
+    "happy, merry | sad, gloomy; clever, smart | foolish, silly; strong, sturdy | weak, frail; "
+    "honest, truthful | lying, crooked; famous, renowned | unknown, obscure"
 )
 THING_ATTRIBUTES = (
     "large, big | small, tiny; new, unused | worn, shabby; costly, precious | cheap, inexpensive; "

@@ -139,7 +139,7 @@ def test_run_json_and_telemetry_say_what_happened(experiment: Path, tiny_bert: P
         assert key in record
     assert record["precision"] == "fp32"
     tokens = read_tokens(experiment.parent / "tokens.safetensors")
-    per_row = sum(int(len(tokens.text(int(n)))) for n in tokens.rows.flatten())
+    per_row = sum(len(tokens.text(int(n))) for n in tokens.rows.flatten())
     # 20 rows are 5 micro-batches of 4 and 3 steps of at most 2 of them an epoch, so 12 steps are 4 epochs.
     assert record["tokens_seen"] == 4 * per_row
     lines = [json.loads(line) for line in (out / "telemetry.jsonl").read_text().splitlines()]

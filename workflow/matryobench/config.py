@@ -148,7 +148,10 @@ class Experiment(Settings):
     threads: PositiveInt = Field(1, description="CPU threads of a pre-training, training or evaluation job.")
     backbone: Backbone = Field(description="The encoder that every run starts from.")
     seeds: list[Seed] = Field(
-        [Seed.model_validate(42)], min_length=1, description="One repetition of every run per seed."
+        [Seed.model_validate(42)],
+        min_length=1,
+        description="One repetition of every run per seed.",
+        json_schema_extra={"items": {"anyOf": [{"type": "integer"}, {"$ref": "#/$defs/Seed"}]}},
     )
     sts: StsTask | None = Field(None, description="The STS task.")
 

@@ -4,7 +4,7 @@ Every distinct text is stored once; rows refer to texts by number. One safetenso
   ids     (all tokens,) int32   the texts' tokens, special tokens included, one after the other
   offsets (texts + 1,)  int64   text i is ids[offsets[i]:offsets[i + 1]]
   rows    (n, columns)  int32   the text of every row and column
-  scores  (n,)          float32 scored pairs only
+  scores  (n,)          float64 scored pairs only
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def tokenise(columns: Mapping[str, Sequence[Any]], tokenizer: Any, max_length: i
     lengths = np.fromiter((len(tokens) for tokens in encoded), dtype=np.int64, count=len(encoded))
     ids = np.fromiter((token for tokens in encoded for token in tokens), dtype=np.int32, count=int(lengths.sum()))
     rows = np.stack([[numbers[text] for text in columns[name]] for name in text_columns], axis=1).astype(np.int32)
-    scores = torch.tensor(np.asarray(columns["score"], dtype=np.float32)) if "score" in columns else None
+    scores = torch.tensor(np.asarray(columns["score"], dtype=np.float64)) if "score" in columns else None
     offsets = torch.tensor(np.concatenate([[0], np.cumsum(lengths)]))
     return Tokens(
         torch.from_numpy(ids),

@@ -131,7 +131,7 @@ def evaluate_sts(
 
 
 def _spearman(
-    gold: NDArray[np.float32], similarities: NDArray[np.float64], name: str, cells: Sequence[Cell]
+    gold: NDArray[np.float64], similarities: NDArray[np.float64], name: str, cells: Sequence[Cell]
 ) -> NDArray[np.float64]:
     """Spearman of the gold scores with every row of (cells, n), as scipy.stats.spearmanr."""
     from scipy.stats import rankdata
@@ -141,7 +141,7 @@ def _spearman(
             raise InputError(f"{name}: cell {cell} has a similarity that is not a number; is the model damaged?")
         if np.all(row == row[0]):
             raise InputError(f"{name}: all similarities are equal at cell {cell}; the cell does not see the texts.")
-    ranks = rankdata(np.concatenate([gold[None].astype(np.float64), similarities]), axis=1)
+    ranks = rankdata(np.concatenate([gold[None], similarities]), axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     ranks /= np.linalg.norm(ranks, axis=1, keepdims=True)
     correlations: NDArray[np.float64] = ranks[1:] @ ranks[0]

@@ -250,7 +250,6 @@ def _models(spec: PretrainSpec, vocab_size: int, padding: int) -> tuple[BertForM
         num_attention_heads=sizes.heads,
         intermediate_size=sizes.intermediate,
         max_position_embeddings=sizes.max_length,
-        *math.sqrt(768 / sizes.hidden),  # BERT's own 0.02 at its width; keeps narrow layers alive
         hidden_dropout_prob=sizes.dropout,
         attention_probs_dropout_prob=sizes.dropout,
         pad_token_id=padding,

@@ -1,0 +1,277 @@
+"""Configs and plans: what runs come out, and one sentence with file, key and fix for everything that is wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from matryobench.config import Experiment
+from matryobench.dag import Dag
+from matryobench.errors import InputError
+from matryobench.paths import CONFIG, ROOT
+from matryobench.plan import Plan
+
+TRAINING = {"batch_size": 4, "steps": 2}
+BASE: dict[str, Any] = {
+    "name": "tiny",
+    "description": "test",
+    "backbone": {
+        "source": "pretrain",
+        "text": "demo-text",
+        "spec": {
+            "architecture": {"layers": 4, "hidden": 32, "heads": 4, "intermediate": 64},
+            "vocab_size": 300, "steps": 2, "batch_size": 2, "learning_rate": 0.001,
+        },
+    },
+    "seeds": [1, 2],
+    "sts": {
+        "evaluate": ["demo-sts-roles"],
+        "grid": {"layers": [2, 1, 4], "dims": [32, 8]},
+        "sizes": {"Demi": [1, 8], "Trenta": [4, 32]},
+        "recipes": {
+            "v1": {
+                "description": "test", "train": "demo-triplets", "pooling": "mean", "base": {"loss": "mnrl"},
+                "nested_dims": [8, 32], "target_dim": 8, "training": TRAINING,
+            },
+        },
+        "runs": [{"method": "bert"}],
+    },
+}  # fmt: skip
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """BASE with dotted keys replaced; `None` removes the key."""
+    whole = copy.deepcopy(BASE)
+    for dotted, value in changes.items():
+        *path, last = dotted.split("__")
+        at = whole
+        for key in path:
+            at = at[key]
+        if value is None:
+            del at[last]
+        else:
+            at[last] = value
+    return whole
+
+
+def load(tmp_path: Path, **changes: Any) -> Plan:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config(**changes)), encoding="utf-8")
+    return Plan.load(path)
+
+
+def test_a_method_runs_once_per_seed_and_recipe_and_bert_s_once_per_cell(tmp_path: Path) -> None:
+    plan = load(
+        tmp_path, sts__runs=[{"method": "bert"}, {"method": "bert-s"}, {"method": "bert-s", "variants": ["released"]}]
+    )
+    ids = [run.run_id for run in plan.runs if run.seed.name == 1]
+    assert ids == [
+        "sts-bert-paper-v1-s1",
+        *(f"sts-bert-s-paper-v1-l{layer}-d{dim}-s1" for layer in (1, 2, 4) for dim in (8, 32)),
+        *(f"sts-bert-s-released-v1-l{layer}-s1" for layer in (1, 2, 4)),
+    ]
+    assert len(plan.runs) == 2 * len(ids)
+    assert plan.run("sts-bert-s-paper-v1-l2-d8-s1").evaluated == ((2, 8),)
+    assert plan.run("sts-bert-s-released-v1-l2-s1").evaluated == ((2, 8), (2, 32))
+    assert len(plan.run("sts-bert-paper-v1-s1").evaluated) == 6
+
+
+def test_runs_come_after_the_runs_that_they_start_from(tmp_path: Path) -> None:
+    plan = load(tmp_path, sts__runs=[{"method": "ff->mrl"}, {"method": "ff"}])
+    ids = [run.run_id for run in plan.runs]
+    assert plan.run("sts-ff-to-mrl-paper-v1-s2").starts_from == "sts-ff-paper-v1-s2"
+    assert ids.index("sts-ff-paper-v1-s2") < ids.index("sts-ff-to-mrl-paper-v1-s2")
+
+
+def test_the_order_of_layers_dims_and_nested_dims_does_not_matter(tmp_path: Path) -> None:
+    first = load(tmp_path, sts__runs=[{"method": "mse"}])
+    second = load(
+        tmp_path, sts__runs=[{"method": "mse"}], sts__grid={"layers": [4, 2, 1], "dims": [8, 32]},
+        sts__recipes__v1__nested_dims=[32, 8],
+    )  # fmt: skip
+    assert [first.settings_hash(run) for run in first.runs] == [second.settings_hash(run) for run in second.runs]
+    assert first.runs == second.runs
+
+
+def test_a_change_touches_only_the_runs_that_depend_on_it(tmp_path: Path) -> None:
+    runs = [{"method": "mse"}, {"method": "srl"}, {"method": "bert"}]
+    before = load(tmp_path, sts__runs=runs)
+    changed = load(tmp_path, sts__runs=runs, sts__sizes={"Demi": [1, 8], "Tall": [2, 8], "Trenta": [4, 32]})
+    moved = {
+        run.method for run in before.runs if before.settings_hash(run) != changed.settings_hash(changed.run(run.run_id))
+    }
+    assert moved == {"srl"}
+    described = load(tmp_path, sts__runs=runs, description="another", sts__recipes__v1__description="another")
+    assert [before.settings_hash(run) for run in before.runs] == [
+        described.settings_hash(run) for run in described.runs
+    ]
+
+
+V1 = BASE["sts"]["recipes"]["v1"]
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"sts__gird": {"layers": [1], "dims": [8]}, "sts__grid": None}, r"unknown key 'sts.gird'.*; did you mean 'grid'\?"),
+    ({"colour": "red"}, r"unknown key 'colour'; remove it; valid keys here are: .*backbone"),
+    ({"sts__grid": None}, r"key 'sts.grid' is missing; add it"),
+    ({"sts__runs": [{"method": "2dmse-v3"}]}, r"sts.runs.0.method: unknown method '2dmse-v3'; did you mean 2dmse-v"),
+    ({"sts__runs": [{"method": "bert", "variants": ["papers"]}]}, r"unknown variant of bert 'papers'; did you mean paper\?"),
+    ({"sts__runs": [{"method": "bert", "recipes": ["v9"]}]}, r"sts.runs.0.recipes: unknown recipe 'v9'.*valid names are: v1"),
+    ({"sts__evaluate": ["demo-sts-role"]}, r"sts.evaluate.0: unknown data set 'demo-sts-role'; did you mean demo-sts-roles"),
+    ({"sts__evaluate": ["demo-triplets"]}, r"sts.evaluate.0: 'demo-triplets' has triplets; an STS test set needs scored"),
+    ({"sts__evaluate": ["demo-sts-roles"] * 2}, r"'demo-sts-roles' is listed twice; list every test set once"),
+    ({"sts__recipes__v1__train": "demo-text"}, r"sts.recipes.v1.train: 'demo-text' is plain text; name a dataset of"),
+    ({"sts__grid": {"layers": [1, 5], "dims": [8]}}, r"sts.grid.layers: layer 5 is not in 1..4, the backbone's layers"),
+    ({"sts__grid": {"layers": [1], "dims": [33]}}, r"sts.grid.dims: dim 33 is not in 1..32, the backbone's width"),
+    ({"sts__grid": {"layers": [0], "dims": [8]}}, r"'sts.grid.layers': 0 is below 1; layers and dims count from 1"),
+    ({"sts__grid": {"layers": [1], "dims": [8, 8]}}, r"'sts.grid.dims': 8 is listed twice; list every value once"),
+    ({"sts__grid": {"layers": [], "dims": [8]}}, r"'sts.grid.layers': the grid is empty; list at least one value"),
+    ({"sts__recipes__v1__nested_dims": [8, 64]}, r"sts.recipes.v1.nested_dims: dim 64 is not in 1..32"),
+    ({"sts__recipes__v1__nested_dims": [8, 8]}, r"a width is listed twice"),
+    ({"sts__sizes": {"Demi": [9, 8]}}, r"sts.sizes.Demi: layer 9 is not in 1..4"),
+    ({"sts__sizes": {"Demi": [1, 8]}, "sts__runs": [{"method": "srl"}]}, r"the full size \[4, 32\] is missing"),
+    ({"sts__sizes": {}, "sts__runs": [{"method": "srl"}]}, r"key 'sts.sizes' is missing, which srl"),
+    ({"sts__recipes__v1__nested_dims": [], "sts__runs": [{"method": "mse"}]}, r"key 'nested_dims' is missing, which mse"),
+    ({"sts__recipes__v1__target_dim": None, "sts__runs": [{"method": "2dmse-v2"}]}, r"key 'target_dim' is missing"),
+    ({"sts__runs": [{"method": "ff->mrl"}]}, r"ff->mrl starts from the run of ff with recipe 'v1', which this config lacks"),
+    ({"sts__runs": [{"method": "bert"}, {"method": "bert"}]}, r"run sts-bert-paper-v1-s1 is listed twice"),
+    ({"sts__runs": [{"method": "bert", "cells": [[1, 8]]}]}, r"bert trains one model for all cells; remove 'cells'"),
+    ({"sts__runs": [{"method": "bert-s", "cells": [[3, 8]]}]}, r"\[3, 8\] is not in sts.grid"),
+    ({"sts__recipes__v1__base": {"loss": "cosent"}}, r"cosent needs scored pairs and 'demo-triplets' has triplets"),
+    ({"sts__recipes__v1": {**V1, "train": "sick-train"}}, r"mnrl needs triplets and 'sick-train' has scored pairs"),
+    ({"sts__recipes__v1": {**V1, "train": "sick-train", "base": {"loss": "angle"}}}, r"contrastive_weight: .*set it to 0"),
+    ({"sts__recipes__v1__base": {"loss": "angle"}, "sts__grid": {"layers": [1], "dims": [7]}}, r"even widths and 7 is odd"),
+    ({"sts__recipes__v1__training": {"batch_size": 4}}, r"give exactly one of 'epochs' and 'steps'"),
+    ({"sts__recipes__v1__training": {"steps": 1, "epochs": 1}}, r"give exactly one of 'epochs' and 'steps'"),
+    ({"sts__recipes__v1__training": {"steps": 0}}, r"'sts.recipes.v1.training.steps': input should be greater than 0, found 0"),
+    ({"sts": None}, r"the experiment has no task; add a section 'sts'"),
+    ({"seeds": [1, 1]}, r"'seeds': a seed is listed twice"),
+    ({"name": "Tiny Bench"}, r"'name': string should match pattern"),
+    ({"backbone": {"source": "hub", "id": "a/b", "revision": "main"}}, r"revision': string should match pattern"),
+    ({"backbone": {"source": "package", "package": "no_such_package", "folder": "m"}}, r"no package 'no_such_package'"),
+    ({"backbone": {"source": "path", "path": "/nowhere"}}, r"/nowhere/config.json does not exist"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "sentence"), BAD, ids=[sentence[:40] for _, sentence in BAD])
+def test_a_bad_config_is_one_sentence_with_file_key_and_fix(
+    tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence) as caught:
+        load(tmp_path, **changes)
+    message = str(caught.value)
+    assert str(tmp_path / "tiny.yaml") in message or "/nowhere" in message
+    assert "\n" not in message
+    assert message.endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: [1", r"line 1, column \d+: not valid YAML"),
+        ("name: a\nname: b\n", r"line 2, column 1: .*key 'name' is given twice"),
+        ("- 1\n", "expected a mapping of keys to values, found a list"),
+        ("", "expected a mapping of keys to values, found nothing"),
+    ],
+)
+def test_what_is_not_a_config_is_named_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=sentence):
+        Plan.load(path)
+    path.write_bytes(b"name: \xff\n")
+    with pytest.raises(InputError, match="byte 6 is not UTF-8"):
+        Plan.load(path)
+    with pytest.raises(InputError, match="there is no such file"):
+        Plan.load(tmp_path / "absent.yaml")
+
+
+def matryobench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "workflow" / "run.py"), *arguments], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def test_the_command_line_ends_with_code_2_and_one_line_on_a_bad_config(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config(sts__runs=[{"method": "brt"}])), encoding="utf-8")
+    result = matryobench("plan", str(path), cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"matryobench: {path}: sts.runs.0.method: unknown method 'brt'; did you mean bert")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_plan_lists_runs_order_and_counts(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config(sts__runs=[{"method": "ff->mrl"}, {"method": "ff"}])), encoding="utf-8")
+    result = matryobench("plan", str(path), cwd=tmp_path)
+    assert result.returncode == 0
+    assert "4 training runs: ff 2, ff->mrl 2" in result.stdout
+    assert "24 cells evaluated on 1 test sets" in result.stdout
+    assert not list(tmp_path.glob("results/**/*"))
+
+
+EXPERIMENTS = sorted(
+    set(CONFIG.glob("*.yaml")) - {CONFIG / f"{name}.yaml" for name in ("methods", "datasets", "default")}
+)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    plan = Plan.load(path)
+    assert plan.runs
+    assert Dag(yaml.safe_load(path.read_text()), [path]).targets()
+
+
+def test_planning_imports_no_heavy_library() -> None:
+    code = (
+        "import sys; from pathlib import Path; from matryobench.plan import Plan; from matryobench.dag import Dag;"
+        f"Plan.load(Path({str(CONFIG / 'demo.yaml')!r}));"
+        "print([name for name in ('torch', 'transformers', 'pandas', 'matplotlib') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "workflow")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_generated_schemas_and_defaults_are_up_to_date() -> None:
+    from matryobench.schemas import documented_defaults, schemas, write_schemas
+
+    assert write_schemas(check=True) == []
+    defaults = yaml.safe_load(documented_defaults())
+    assert set(defaults) == set(Experiment.model_fields)
+    assert defaults["seeds"] is not None
+    experiment = schemas()["experiment"]
+
+    def fields(node: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        return [item for part in [node, *node.get("$defs", {}).values()] for item in part.get("properties", {}).items()]
+
+    undescribed = [
+        name for name, field in fields(experiment) if "description" not in field and name not in ("source", "loss")
+    ]
+    assert undescribed == []
+
+
+def test_json_schema_accepts_the_shipped_configs() -> None:
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads((ROOT / "workflow" / "schemas" / "experiment.schema.json").read_text())
+    for path in EXPERIMENTS:
+        Draft202012Validator(schema).validate(yaml.safe_load(path.read_text()))
+
+
+def test_direct_pins_lock_and_conda_environment_agree() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
+    lock = [line for line in (ROOT / "envs" / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(line.count("==") == 1 for line in lock)
+    assert direct <= set(lock)
+    environment = yaml.safe_load((ROOT / "envs" / "matryobench.yaml").read_text())
+    assert environment["dependencies"][-1] == {"pip": ["-r requirements.txt"]}

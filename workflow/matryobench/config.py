@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, PositiveInt, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from matryobench.grid import Cell, Grid
 from matryobench.objectives.recipe import BaseLoss
@@ -136,6 +137,12 @@ class Seed(Settings):
             return {"name": value, "init": value, "data": value, "dropout": value, "cells": value}
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        mapping = handler.resolve_ref_schema(handler(core_schema))
+        description = mapping.pop("description")
+        return {"description": description, "anyOf": [{"type": "integer"}, mapping]}
+
 
 class Experiment(Settings):
     """One experiment: the runs, grids, figures and tables that belong together."""
@@ -151,7 +158,6 @@ class Experiment(Settings):
         [Seed.model_validate(42)],
         min_length=1,
         description="One repetition of every run per seed.",
-        json_schema_extra={"items": {"anyOf": [{"type": "integer"}, {"$ref": "#/$defs/Seed"}]}},
     )
     sts: StsTask | None = Field(None, description="The STS task.")
 

@@ -87,7 +87,7 @@ def test_real_encoder_and_data_give_the_evaluators_numbers(minilm: Path, shared_
 
 def test_ties_rank_as_in_scipy() -> None:
     gold = np.array([1, 1, 2, 2, 3], dtype=np.float64)
-    similarities = np.array([[0.1, 0.1, 0.5, 0.2, 0.5], [1.0, 2.0, 3.0, 4.0, 5.0]])
+    similarities = np.array([[0.1, 0.1, 0.5, 0.2, 0.5], [1.0, 2.0, 3.0, 4.0, 5.0]], dtype=np.float32)
     from matryobench.evaluation.sts import _spearman
 
     got = _spearman(gold, similarities, "set", [(1, 2), (1, 4)])

@@ -125,13 +125,14 @@ def evaluate_sts(
                 strict=True,
             )
         }
-        ordered = np.stack([similarity[cell] for cell in cells])
-        results.append(SetResult(name, list(cells), _spearman(gold, ordered, name, cells), ordered.astype(np.float32)))
+        # Ranked in the float32 that is kept, so that the kept similarities give exactly the reported numbers.
+        kept = np.stack([similarity[cell] for cell in cells]).astype(np.float32)
+        results.append(SetResult(name, list(cells), _spearman(gold, kept, name, cells), kept))
     return results
 
 
 def _spearman(
-    gold: NDArray[np.float64], similarities: NDArray[np.float64], name: str, cells: Sequence[Cell]
+    gold: NDArray[np.float64], similarities: NDArray[np.float32], name: str, cells: Sequence[Cell]
 ) -> NDArray[np.float64]:
     """Spearman of the gold scores with every row of (cells, n), as scipy.stats.spearmanr."""
     from scipy.stats import rankdata

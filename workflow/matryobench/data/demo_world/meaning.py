@@ -5,11 +5,11 @@ is one clause, or two clauses in the order in which they happened.
 
 Similarity, 0..5, of two scenes = 5 x (0.4 topic + 0.6 truth), both in 0..1 and both computed from meanings only:
 
-* topic: what the clauses are about. Mean, weighted, of: action (weight 2: same 1, opposite 0.8, same family 0.4),
+* topic: what the clauses are about. Mean, weighted, of: action (weight 2: same 1, opposite 0.8, same family 0.2),
   participants paired as well as they can be whatever their roles (weight 2 each), place and time (weight 1 each).
 * truth: how far one being true makes the other true. 0 when one is asserted and the other denied. Otherwise the
-  action (same 1, same family 0.4, opposite 0) x the weighted mean of participants *in their roles*, place and time.
-* participant: entities (same 1, class and member 0.6, two members of one class 0.4) x attributes (same 1, one unsaid
+  action (same 1, same family 0.2, opposite 0) x the weighted mean of participants *in their roles*, place and time.
+* participant: entities (same 1, class and member 0.6, two members of one class 0.2) x attributes (same 1, one unsaid
   0.9, different 0.75, opposite 0.5).
 * place, time: same 1, one unsaid 0.5, same group 0.3, else 0; no slot where both are unsaid.
 * two clauses: the better pairing of clauses, a clause without partner counts 0; truth is halved where pairing the
@@ -83,13 +83,13 @@ def _held_out(action: int, entities: tuple[int, ...]) -> bool:
 
 
 def entity_match(first: int, second: int) -> float:
-    """1 for the same entity, 0.6 for a class and its member, 0.4 for two members of a class, else 0."""
+    """1 for the same entity, 0.6 for a class and its member, 0.2 for two members of a class, else 0."""
     if first == second:
         return 1.0
     a, b = lexicon().entities[first], lexicon().entities[second]
     if a.group != b.group:
         return 0.0
-    return 0.6 if a.is_class or b.is_class else 0.4
+    return 0.6 if a.is_class or b.is_class else 0.2
 
 
 def participant_match(first: Participant, second: Participant) -> float:
@@ -99,13 +99,13 @@ def participant_match(first: Participant, second: Participant) -> float:
 
 @cache
 def action_match(first: int, second: int) -> tuple[float, float]:
-    """(topic, truth) of two actions: same (1, 1), opposite (0.8, 0), same family (0.4, 0.4), else (0, 0)."""
+    """(topic, truth) of two actions: same (1, 1), opposite (0.8, 0), same family (0.2, 0.2), else (0, 0)."""
     if first == second:
         return 1.0, 1.0
     a, b = lexicon().actions[first], lexicon().actions[second]
     if a.opposite == second:
         return 0.8, 0.0
-    return (0.4, 0.4) if a.family == b.family else (0.0, 0.0)
+    return (0.2, 0.2) if a.family == b.family else (0.0, 0.0)
 
 
 def _attribute_match(first: int, second: int) -> float:

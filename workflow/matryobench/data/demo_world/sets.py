@@ -23,8 +23,10 @@ def triplets(seed: int) -> dict[str, list[str]]:
             entailed = scenes.change(draws, entailed, scenes.ENTAILED)
         said = Wording(draws)
         columns["anchor"].append(sentence(scene, said))
-        columns["positive"].append(sentence(entailed, Wording(draws, avoid=said)))
-        columns["negative"].append(sentence(_contradicted(draws, scene), said if draws.chance(0.7) else Wording(draws)))
+        columns["positive"].append(sentence(entailed, Wording(draws, like=said, keep=0.2)))
+        columns["negative"].append(
+            sentence(_contradicted(draws, scene), Wording(draws, like=said, keep=draws.pick((0.5, 1.0, 1.0))))
+        )
     return columns
 
 
@@ -44,7 +46,7 @@ def sts_paraphrase(seed: int) -> dict[str, list[str] | list[float]]:
         first = second = scenes.draw_scene(draws, evaluation=True)
         for _ in range(draws.below(7)):
             second = scenes.change(draws, second, scenes.RESEMBLING + scenes.ENTAILED)
-        pairs.add(first, second, reworded=0.8)
+        pairs.add(first, second)
     return pairs.columns
 
 
@@ -59,7 +61,7 @@ def sts_roles(seed: int) -> dict[str, list[str] | list[float]]:
                 second = second[::-1]
             else:
                 second = scenes.change(draws, second, scenes.CONTRADICTED)
-        pairs.add(first, second, reworded=0.6)
+        pairs.add(first, second)
     return pairs.columns
 
 
@@ -77,7 +79,7 @@ def sts_topics(seed: int) -> dict[str, list[str] | list[float]]:
                     draws, (kept,), (scenes.sibling, scenes.similar_action, scenes.generalise, scenes.unsay)
                 )
             second = (kept,) if len(second) == 1 else draws.pick(((kept, second[0]), (second[1], kept)))
-        pairs.add(first, second, reworded=0.7)
+        pairs.add(first, second)
     return pairs.columns
 
 
@@ -98,11 +100,11 @@ class _Pairs:
         self.columns["score"] = list(self._rows.values())
         return False
 
-    def add(self, first: Scene, second: Scene, reworded: float) -> None:
-        """One pair; the second sentence rewords the first with the given chance, else it reuses its words."""
+    def add(self, first: Scene, second: Scene) -> None:
+        """One pair. How much of the wording is kept is drawn per pair, whatever the score."""
         said = Wording(self._draws)
         text = sentence(first, said)
-        other = sentence(second, Wording(self._draws, avoid=said) if self._draws.chance(reworded) else said)
+        other = sentence(second, Wording(self._draws, like=said, keep=self._draws.uniform()))
         if text != other:
             self._rows[(text, other)] = similarity(first, second)
 
@@ -113,7 +115,7 @@ def text(seed: int) -> dict[str, list[str]]:
     documents = []
     for _ in range(DOCUMENTS):
         kind = draws.uniform()
-        if kind < 0.5:
+        if kind < 0.7:
             documents.append(_said_again(draws))
         elif kind < 0.85:
             documents.append(
@@ -127,7 +129,7 @@ def text(seed: int) -> dict[str, list[str]]:
 def _said_again(draws: Draws) -> str:
     scene = scenes.draw_scene(draws, evaluation=False, usual=USUAL)
     said = Wording(draws)
-    again = sentence(scene, Wording(draws, avoid=said))
+    again = sentence(scene, Wording(draws, like=said, keep=0.4))
     return f"{sentence(scene, said)} In other words, {again[0].lower()}{again[1:]}"
 
 

@@ -12,34 +12,36 @@ ASIDES = ("people say that", "once", "indeed")
 # What comes first is more often what came first, or who did it. That the usual order is a hint and not a rule makes roles
 # learnable in minutes: were all orders equally frequent, no single word would say anything about a role.
 ACTIVE, PASSIVE, AGENT_CLEFT, PATIENT_CLEFT, LAST_AGENT = 9, 12, 14, 15, 16  # of 16: below 9 active, 9-11 passive, ...
-SHAPES = ("shape", "order", "converse", "aside", "denial", "front")  # drawn afresh, not avoided
-REWORDING = 0.5
 DENIALS = ("it is not true that", "it is false that")
 NEVER = ("did not", "never did")
 
 
 class Wording:
-    """The choices that one sentence made, so that another can make the same ones (overlap) or others (paraphrase)."""
+    """The choices that one sentence makes: which synonym, which form, which order.
 
-    def __init__(self, draws: Draws, avoid: Wording | None = None, rewording: float = REWORDING) -> None:
+    `like` with `keep`: each choice is the one that the other sentence made with this chance, else any different one.
+    """
+
+    def __init__(self, draws: Draws, like: Wording | None = None, keep: float = 0.0) -> None:
         self._draws = draws
-        self._avoid = avoid
-        self._rewording = rewording
+        self._like = like
+        self._keep = keep
         self._made: dict[tuple[str, int], int] = {}
 
     def choose(self, what: str, concept: int, count: int) -> int:
-        """One of `count` forms; always the same one for the same concept, and one unlike `avoid` in most cases."""
+        """A number below `count`; always the same one for the same concept in one sentence."""
         key = (what, concept)
         made = self._made.get(key)
-        if made is not None and made < count:
-            return made
-        number = self._draws.below(count)
-        if self._avoid is not None and count > 1 and what not in SHAPES:
-            before = self._avoid._made.get(key)
-            if number == before and self._draws.chance(self._rewording):
-                number = (number + 1 + self._draws.below(count - 1)) % count
-        self._made[key] = number
-        return number
+        if made is None:
+            made = self._made[key] = self._draw(None if self._like is None else self._like._made.get(key), count)
+        return made
+
+    def _draw(self, before: int | None, count: int) -> int:
+        if before is None or count == 1:
+            return self._draws.below(count)
+        if self._draws.chance(self._keep):
+            return before
+        return (before + 1 + self._draws.below(count - 1)) % count
 
     def form(self, what: str, concept: int, forms: tuple[str, ...]) -> str:
         """One of a concept's synonyms."""

@@ -9,18 +9,20 @@ rule collect:
         f"{ROOT}/logs/collect/cells.log",
     benchmark:
         f"{ROOT}/benchmarks/collect/cells.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=30,
     params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
         code=source_hash("analysis/cells.py"),
     message:
         "collect the cells tables of all runs"
-    conda:
-        "../../envs/matryobench.yaml"
     shell:
-        "{MATRYOBENCH} collect {EXPERIMENT.config} {input} --out {output.cells} &> {log}"
+        "{params.matryobench} collect {params.config} {input} --out {output.cells} &> {log}"
 
 
 rule tabulate:
@@ -32,20 +34,22 @@ rule tabulate:
         f"{ROOT}/logs/tabulate/{{name}}.log",
     benchmark:
         f"{ROOT}/benchmarks/tabulate/{{name}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
         code=source_hash("analysis", "reports.py"),
         looks=EXPERIMENT.figure_hash(),
         stem=lambda wildcards, output: output[0].removesuffix(".csv"),
     message:
         "write table {wildcards.name}"
-    conda:
-        "../../envs/matryobench.yaml"
     shell:
-        "{MATRYOBENCH} table {EXPERIMENT.config} {wildcards.name} --cells {input} --out {params.stem} &> {log}"
+        "{params.matryobench} table {params.config} {wildcards.name} --cells {input} --out {params.stem} &> {log}"
 
 
 ruleorder: collect > tabulate

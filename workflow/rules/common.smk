@@ -24,7 +24,7 @@ os.environ.update(
 ROOT = EXPERIMENT.root
 THREADS = EXPERIMENT.plan.experiment.threads
 # `python workflow/run.py` works uninstalled, also inside conda jobs, where PYTHONPATH is removed.
-MATRYOBENCH = "python " + os.path.relpath(Path(workflow.basedir, "workflow", "run.py"))
+MATRYOBENCH = f"python {os.path.relpath(Path(workflow.basedir, 'workflow', 'run.py'))}"
 
 
 wildcard_constraints:

@@ -12,18 +12,20 @@ rule fetch_data:
         f"{ROOT}/logs/fetch_data/{{dataset}}.log",
     benchmark:
         f"{ROOT}/benchmarks/fetch_data/{{dataset}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=240,
     params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
         entry=lambda wildcards: EXPERIMENT.dataset_hash(wildcards.dataset),
     message:
         "fetch {wildcards.dataset}"
-    conda:
-        "../../envs/matryobench.yaml"
     shell:
-        "{MATRYOBENCH} fetch {EXPERIMENT.config} --dataset {wildcards.dataset} --out {output} &> {log}"
+        "{params.matryobench} fetch {params.config} --dataset {wildcards.dataset} --out {output} &> {log}"
 
 
 if not EXPERIMENT.pretrains:
@@ -38,18 +40,20 @@ if not EXPERIMENT.pretrains:
             f"{ROOT}/logs/fetch_backbone/backbone.log",
         benchmark:
             f"{ROOT}/benchmarks/fetch_backbone/backbone.tsv"
+        conda:
+            "../../envs/matryobench.yaml"
         threads: 1
         resources:
             mem_mb=2000,
             runtime=240,
         params:
+            matryobench=MATRYOBENCH,
+            config=EXPERIMENT.config,
             backbone=EXPERIMENT.backbone_hash(),
         message:
             "fetch the backbone"
-        conda:
-            "../../envs/matryobench.yaml"
         shell:
-            "{MATRYOBENCH} fetch {EXPERIMENT.config} --backbone --out {output} &> {log}"
+            "{params.matryobench} fetch {params.config} --backbone --out {output} &> {log}"
 
 
 rule tokenise:
@@ -62,14 +66,16 @@ rule tokenise:
         f"{ROOT}/logs/tokenise/{{dataset}}.{{max_length}}.log",
     benchmark:
         f"{ROOT}/benchmarks/tokenise/{{dataset}}.{{max_length}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        matryobench=MATRYOBENCH,
     message:
         "tokenise {wildcards.dataset}"
-    conda:
-        "../../envs/matryobench.yaml"
     shell:
-        "{MATRYOBENCH} tokenise {input.table} --backbone {input.backbone}"
+        "{params.matryobench} tokenise {input.table} --backbone {input.backbone}"
         " --max-length {wildcards.max_length} --out {output} &> {log}"

@@ -13,19 +13,25 @@ rule evaluate:
         f"{ROOT}/logs/evaluate/{{run}}.log",
     benchmark:
         f"{ROOT}/benchmarks/evaluate/{{run}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
     threads: THREADS
     resources:
         mem_mb=8000,
         runtime=240,
     params:
-        settings=lambda wildcards: EXPERIMENT.plan.evaluation_hash(EXPERIMENT.plan.run(wildcards.run)),
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
+        settings=lambda wildcards: EXPERIMENT.plan.evaluation_hash(
+            EXPERIMENT.plan.run(wildcards.run)
+        ),
         code=source_hash("evaluation", "models", "data/tokens.py"),
-        tokens=lambda wildcards, input: " ".join(f"--tokens {file}" for file in input.tokens),
+        tokens=lambda wildcards, input: " ".join(
+            f"--tokens {file}" for file in input.tokens
+        ),
         out=subpath(output.cells, parent=True),
     message:
         "evaluate {wildcards.run}"
-    conda:
-        "../../envs/matryobench.yaml"
     shell:
-        "{MATRYOBENCH} evaluate-run {EXPERIMENT.config} {wildcards.run} --model {input.model} {params.tokens}"
+        "{params.matryobench} evaluate-run {params.config} {wildcards.run} --model {input.model} {params.tokens}"
         " --out {params.out} &> {log}"

@@ -14,17 +14,19 @@ rule draw:
         f"{ROOT}/logs/draw/{{name}}.log",
     benchmark:
         f"{ROOT}/benchmarks/draw/{{name}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
         code=source_hash("figures", "reports.py", "analysis/cells.py"),
         looks=EXPERIMENT.figure_hash(),
         stem=lambda wildcards, output: output.svg.removesuffix(".svg"),
     message:
         "draw {wildcards.name}"
-    conda:
-        "../../envs/matryobench.yaml"
     shell:
-        "{MATRYOBENCH} figure {EXPERIMENT.config} {wildcards.name} --cells {input} --out {params.stem} &> {log}"
+        "{params.matryobench} figure {params.config} {wildcards.name} --cells {input} --out {params.stem} &> {log}"

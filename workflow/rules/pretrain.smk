@@ -12,16 +12,18 @@ if EXPERIMENT.pretrains:
             f"{ROOT}/logs/pretrain/backbone.log",
         benchmark:
             f"{ROOT}/benchmarks/pretrain/backbone.tsv"
+        conda:
+            "../../envs/matryobench.yaml"
         threads: THREADS
         resources:
             mem_mb=8000,
             runtime=1440,
         params:
+            matryobench=MATRYOBENCH,
+            config=EXPERIMENT.config,
             backbone=EXPERIMENT.backbone_hash(),
             out=subpath(output.record, parent=True),
         message:
             "pre-train the backbone"
-        conda:
-            "../../envs/matryobench.yaml"
         shell:
-            "{MATRYOBENCH} pretrain {EXPERIMENT.config} --text {input.text} --out {params.out} &> {log}"
+            "{params.matryobench} pretrain {params.config} --text {input.text} --out {params.out} &> {log}"

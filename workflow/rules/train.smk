@@ -11,17 +11,21 @@ rule train:
         f"{ROOT}/logs/train/{{run}}.log",
     benchmark:
         f"{ROOT}/benchmarks/train/{{run}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
     threads: THREADS
     resources:
         mem_mb=8000,
         runtime=1440,
     params:
-        settings=lambda wildcards: EXPERIMENT.plan.settings_hash(EXPERIMENT.plan.run(wildcards.run)),
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
+        settings=lambda wildcards: EXPERIMENT.plan.settings_hash(
+            EXPERIMENT.plan.run(wildcards.run)
+        ),
         out=subpath(output.record, parent=True),
     message:
         "train {wildcards.run}"
-    conda:
-        "../../envs/matryobench.yaml"
     shell:
-        "{MATRYOBENCH} train {EXPERIMENT.config} {wildcards.run} --tokens {input.tokens}"
+        "{params.matryobench} train {params.config} {wildcards.run} --tokens {input.tokens}"
         " --start {input.start} --out {params.out} &> {log}"

@@ -6,7 +6,6 @@ Everything that can be wrong with a config is found here, before any job starts.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from matryobench.backbones import backbone_shape
 from matryobench.config import (
-    Backbone,
     Experiment,
-    HubBackbone,
-    PackageBackbone,
     PretrainedBackbone,
     Recipe,
     RunEntry,
@@ -52,14 +49,6 @@ class Run:
     def layers(self) -> int | None:
         """Layers of the trained encoder where it is truncated, else None (all of the backbone's)."""
         return self.cell[0] if self.cell else None
-
-
-@dataclass(frozen=True)
-class Shape:
-    """L and H of the backbone, None where it can only be known after it was fetched."""
-
-    layers: int | None
-    hidden: int | None
 
 
 class Plan:
@@ -323,45 +312,3 @@ def digest(value: Any) -> str:
     """Twelve hexadecimal digits of the SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def package_folder(backbone: PackageBackbone, place: str) -> Path:
-    """The model folder inside an installed package; the package is located, not imported."""
-    found = importlib.util.find_spec(backbone.package)
-    if found is None or not found.submodule_search_locations:
-        raise InputError(
-            f"{place}: backbone.package: no package '{backbone.package}' is installed; install it with pip."
-        )
-    folder = Path(found.submodule_search_locations[0]) / backbone.folder
-    if not folder.is_dir():
-        raise InputError(f"{place}: backbone.folder: package '{backbone.package}' has no folder '{backbone.folder}'.")
-    return folder
-
-
-def backbone_shape(backbone: Backbone, mirror: Path, place: str) -> Shape:
-    """L and H of a backbone from its config.json, without loading it; unknown for a hub model not yet fetched."""
-    match backbone:
-        case PretrainedBackbone():
-            return Shape(backbone.spec.architecture.layers, backbone.spec.architecture.hidden)
-        case PackageBackbone():
-            folder = package_folder(backbone, place)
-        case HubBackbone():
-            folder = mirror / "models" / backbone.id / backbone.revision
-            if not folder.is_dir():
-                return Shape(None, None)
-        case _:
-            folder = backbone.path
-    config_file = folder / "config.json"
-    try:
-        settings = json.loads(config_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{place}: backbone: {config_file} does not exist; give a transformers model folder."
-        ) from None
-    except ValueError:
-        raise InputError(f"{place}: backbone: {config_file} is not JSON; give an intact model folder.") from None
-    layers = settings.get("num_hidden_layers", settings.get("n_layers"))
-    hidden = settings.get("hidden_size", settings.get("dim"))
-    if not isinstance(layers, int) or not isinstance(hidden, int):
-        raise InputError(f"{place}: backbone: {config_file} names no number of layers and width; is it an encoder?")
-    return Shape(layers, hidden)

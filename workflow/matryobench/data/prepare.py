@@ -29,9 +29,9 @@ def fetch_data(plan: Plan, name: str, out: Path) -> int:
 
 def fetch_backbone(experiment: Experiment, place: str) -> Path:
     """The backbone's folder, downloaded into the mirror first where it comes from the hub."""
+    from matryobench.backbones import package_folder
     from matryobench.data.fetch import fetch_model
     from matryobench.data.mirror import Mirror
-    from matryobench.plan import package_folder
 
     match experiment.backbone:
         case HubBackbone() as backbone:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matryobench.errors import InputError
 from matryobench.paths import DATASETS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def evaluate_standalone(
@@ -56,9 +60,10 @@ def evaluate_standalone(
         results, experiment="evaluate", method=name, variant="as-is", recipe="as-is", seed=0, run_id=name
     )
     cells.write(frame, out)
-    frame = cells.collect([out])
-    cells.write(frame[frame["dataset"] != cells.AVERAGE] if len(columns) == 1 else frame, out)
-    _print_grids(frame, list(columns) if len(columns) == 1 else [*columns, cells.AVERAGE])
+    if len(columns) > 1:
+        frame = cells.collect([out])
+        cells.write(frame, out)
+    _print_grids(frame)
     print(f"{len(frame)} rows -> {out} and {out.with_suffix('.csv')}")
 
 
@@ -71,13 +76,13 @@ def _numbers(option: str, text: str | None) -> list[int] | None:
         raise InputError(f"{option}: '{text}' is not a comma-separated list of whole numbers; e.g. 2,4,6.") from None
 
 
-def _print_grids(frame, datasets) -> None:  # type: ignore[no-untyped-def]
+def _print_grids(frame: pd.DataFrame) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    for dataset in datasets:
-        grid = frame[frame["dataset"] == dataset].pivot(index="layer", columns="dim", values="value")
+    for dataset, rows in frame.groupby("dataset", sort=False):
+        grid = rows.pivot(index="layer", columns="dim", values="value")
         table = Table(title=f"{dataset}: Spearman of cosine similarity", title_justify="left")
         for heading in ("layer", *(f"d={dim}" for dim in grid.columns)):
             table.add_column(heading, justify="right")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from matryobench.config import Training
@@ -218,6 +219,30 @@ def test_seeds_of_neighbouring_steps_differ_and_are_fixed() -> None:
 def test_precision_follows_the_device() -> None:
     assert precision_of("auto", torch.device("cpu")) == "fp32"
     assert precision_of("bf16", torch.device("cpu")) == "bf16"
+    with pytest.raises(InputError, match="fp16 needs a GPU"):
+        precision_of("fp16", torch.device("cpu"))
+
+
+def test_bf16_trains_in_mixed_precision_and_saves_float32(experiment: Path, tiny_bert: Path) -> None:
+    full = weights(trained(experiment, tiny_bert, "full"))
+    config = yaml.safe_load(experiment.read_text())
+    config["sts"]["recipes"]["v1"]["training"]["precision"] = "bf16"
+    experiment.write_text(yaml.safe_dump(config), encoding="utf-8")
+    AcceleratorState._reset_state(True)  # accelerate keeps one precision per process, and a job is a process
+    mixed = weights(trained(experiment, tiny_bert, "mixed"))
+    AcceleratorState._reset_state(True)
+    assert {value.dtype for value in mixed.values()} == {torch.float32}
+    assert not same(full, mixed)
+    assert max(float((full[name] - mixed[name]).abs().max()) for name in full) < 0.05
+
+
+def test_gradient_checkpointing_does_not_change_the_weights(experiment: Path, tiny_bert: Path) -> None:
+    full = weights(trained(experiment, tiny_bert, "full"))
+    config = yaml.safe_load(experiment.read_text())
+    config["sts"]["recipes"]["v1"]["training"]["gradient_checkpointing"] = True
+    experiment.write_text(yaml.safe_dump(config), encoding="utf-8")
+    again = weights(trained(experiment, tiny_bert, "again"))
+    assert max(float((full[name] - again[name]).abs().max()) for name in full) < 1e-5
 
 
 def test_a_damaged_checkpoint_is_named(experiment: Path, tiny_bert: Path) -> None:

@@ -220,7 +220,9 @@ def learning_rate(training: Training, step: int, total: int) -> float:
 
 
 def precision_of(setting: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16: the setting, or for `auto` what the device does best."""
+    """fp32, bf16 or fp16: the setting, or for `auto` what the device does best. fp16 on a CPU is an InputError."""
+    if setting == "fp16" and device.type == "cpu":
+        raise InputError("training.precision: fp16 needs a GPU and this job has none; set it to auto.")
     if setting != "auto":
         return setting
     if device.type != "cuda":

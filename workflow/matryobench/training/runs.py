@@ -62,7 +62,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
     torch.manual_seed(run.seed.init)
     encoder = load_encoder(start, recipe.pooling, run.layers)
     if training.gradient_checkpointing:
-        encoder.backbone.gradient_checkpointing_enable()  # type: ignore[operator, union-attr]
+        encoder.backbone.activation_checkpointing_enable()  # type: ignore[operator, union-attr]
     device = device_of(device_name)
     objective = objective_of(plan, run, encoder)
     layers = objective.layers()

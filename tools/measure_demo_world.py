@@ -30,7 +30,7 @@ from matryobench.data.demo_world import table, tables
 from matryobench.pretraining.mlm import pretrain
 from matryobench.pretraining.spec import Architecture, PretrainSpec
 
-ARCHITECTURE = Architecture(layers=4, hidden=64, heads=4, intermediate=256, max_length=64)
+ARCHITECTURE = Architecture(layers=4, hidden=64, heads=4, intermediate=256, max_length=64, dropout=0.0)
 DIMS = (8, 16, 32, 64)
 SCALE = 20.0
 STS = tuple(name for name in tables() if name.startswith("sts-"))
@@ -159,12 +159,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--backbone", type=Path, help="a pre-trained folder; none: pre-train one now")
-    parser.add_argument("--pretrain-steps", type=int, default=400)
-    parser.add_argument("--pretrain-batch", type=int, default=64)
-    parser.add_argument("--pretrain-rate", type=float, default=3e-3)
+    parser.add_argument("--pretrain-steps", type=int, default=1000)
+    parser.add_argument("--pretrain-batch", type=int, default=24)
+    parser.add_argument("--pretrain-rate", type=float, default=1e-3)
     parser.add_argument("--fine-tune-steps", type=int, default=250)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -181,14 +181,16 @@ def main() -> None:
         if not options.backbone:
             spec = PretrainSpec(
                 architecture=ARCHITECTURE,
-                vocab_size=1200,
+                vocab_size=800,
                 steps=options.pretrain_steps,
                 batch_size=options.pretrain_batch,
                 learning_rate=options.pretrain_rate,
-                warmup_steps=options.pretrain_steps // 10,
+                warmup_steps=50,
                 mask_probability=0.2,
             )
-            print("\npre-training:", pretrain(table("text")["text"], spec, folder, Path(scratch) / "work", "cpu"))
+            print(
+                "\npre-training:", pretrain(table("text")["text"], spec, folder, Path(scratch) / "work", "cpu", False)
+            )
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModel.from_pretrained(folder)
     torch.manual_seed(options.seed)

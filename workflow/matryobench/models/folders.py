@@ -98,7 +98,7 @@ def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> E
             config.layer_types = config.layer_types[:layers]
     arguments = {} if config.model_type in _WITHOUT_POOLER_ARGUMENT else {"add_pooling_layer": False}
     # Layers above the truncation are reported as unexpected weights, which is what is wanted here.
-    with _quiet():
+    with quiet():
         import torch
 
         backbone, report = AutoModel.from_pretrained(
@@ -120,7 +120,7 @@ def save_encoder(encoder: Encoder, tokenizer_folder: Path, out: Path, max_length
     """
     with atomic_path(out) as partial:
         partial.mkdir(parents=True)
-        with _quiet():
+        with quiet():
             encoder.backbone.save_pretrained(partial)  # type: ignore[operator, union-attr]
         for name in TOKENIZER_FILES:
             if (tokenizer_folder / name).is_file():
@@ -183,7 +183,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the library's own reports and progress bars, which would fill the logs."""
     from transformers.utils import logging
 

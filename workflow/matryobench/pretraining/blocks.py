@@ -1,10 +1,8 @@
-"""Packs documents into blocks of tokens, and orders the blocks for training. Pure functions of lists and seeds."""
+"""Packs documents into blocks of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-import numpy as np
 
 
 def pack(documents: Iterable[Sequence[int]], length: int, first: int, separator: int) -> list[list[int]]:
@@ -29,15 +27,3 @@ def pack(documents: Iterable[Sequence[int]], length: int, first: int, separator:
             if left > need:
                 room.setdefault(left - need, []).append(number)
     return blocks
-
-
-def order(blocks: int, needed: int, seed: int) -> np.ndarray:
-    """Which block each of `needed` training examples is, shape (needed,): one permutation per pass over the blocks."""
-    generator = np.random.default_rng(seed)
-    passes = -(-needed // blocks)
-    return np.concatenate([generator.permutation(blocks) for _ in range(passes)])[:needed]
-
-
-def mixed(seed: int, step: int) -> int:
-    """A seed for one step, unrelated to those of other steps and seeds."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)

@@ -21,15 +21,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, out: Path, max_length
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import BertTokenizerFast
 
+    lines = list(texts)
     words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     words.normalizer = normalizers.BertNormalizer(lowercase=True)
     words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     words.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
-    words.train_from_iterator(texts, trainer)
-    size = words.get_vocab_size()
-    if size == len(SPECIAL):
+    # The trainer numbers characters inside words in the order of a randomly seeded hash map and breaks ties by number,
+    # so every process would learn another vocabulary; numbered beforehand, in order, they give the same one each time.
+    characters = sorted({character for line in lines for character in words.normalizer.normalize_str(line)} - {" "})
+    if not characters:
         raise InputError("pre-training text: there is no word in it to learn a vocabulary from; give a file with text.")
+    fixed = [*SPECIAL, *(f"##{character}" for character in characters)]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=fixed, show_progress=False)
+    words.train_from_iterator(lines, trainer)
+    size = words.get_vocab_size()
     if size > vocab_size:
         raise InputError(
             f"vocab_size: {vocab_size} is too small, the special tokens and single characters of the text alone are {size}; "

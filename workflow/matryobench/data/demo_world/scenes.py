@@ -66,7 +66,7 @@ def draw_clause(draws: Draws, evaluation: bool, details: float = DETAILS, usual:
         chosen = [agent]
         chosen += [draws.pick(mine[role] if draws.chance(usual) else members(role)) for role in ROLES[kind][1:]]
         clause = Clause(action, tuple(_described(draws, entity, details, usual) for entity in chosen))
-        if not _distinct(clause) or for_evaluation(clause) != evaluation:
+        if not valid(clause, evaluation):
             continue
         if draws.chance(details / 2):
             places = mine["place"] if draws.chance(usual) else range(len(words.places))
@@ -101,6 +101,12 @@ def habits(entity: int) -> dict[str, tuple[int, ...]]:
     return usual
 
 
+def valid(clause: Clause, evaluation: bool) -> bool:
+    """Whether nobody does something to himself, and the clause is on that side of the split."""
+    named = {p.entity for p in clause.participants}
+    return len(named) == len(clause.participants) and for_evaluation(clause) == evaluation
+
+
 def draw_scene(
     draws: Draws, evaluation: bool, double: float = DOUBLE, details: float = DETAILS, usual: float = 0.0
 ) -> Scene:
@@ -114,7 +120,7 @@ def draw_scene(
             second = second._replace(participants=(first.participants[0], *second.participants[1:]))
         named = [p.entity for p in (*first.participants, *second.participants)]
         shared = first.participants[0] == second.participants[0]
-        if _distinct(second) and len(set(named)) == len(named) - shared and for_evaluation(second) == evaluation:
+        if valid(second, evaluation) and len(set(named)) == len(named) - shared:
             return first, second
 
 
@@ -134,13 +140,9 @@ def change(draws: Draws, scene: Scene, edits: tuple[Edit, ...]) -> Scene:
         which = draws.below(len(scene))
         clause = scene[which]
         other = draws.pick(edits)(draws, clause)
-        if other != clause and for_evaluation(other) == for_evaluation(clause) and _distinct(other):
+        if other != clause and valid(other, for_evaluation(clause)):
             return (*scene[:which], other, *scene[which + 1 :])
     return scene
-
-
-def _distinct(clause: Clause) -> bool:
-    return len({p.entity for p in clause.participants}) == len(clause.participants)
 
 
 def _with(clause: Clause, slot: int, participant: Participant) -> Clause:

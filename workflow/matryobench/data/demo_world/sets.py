@@ -6,7 +6,7 @@ from matryobench.data.demo_world import scenes
 from matryobench.data.demo_world.draws import Draws
 from matryobench.data.demo_world.lexicon import lexicon
 from matryobench.data.demo_world.meaning import Scene, similarity
-from matryobench.data.demo_world.wording import Wording, sentence
+from matryobench.data.demo_world.wording import Wording, sentence, with_article
 
 TRIPLETS, PAIRS, DOCUMENTS = 20_000, 1_000, 16_000
 USUAL = 0.6  # how often plain text says what is usual
@@ -140,11 +140,11 @@ def _definition(draws: Draws) -> str:
     if kind == 0:
         entity = draws.pick(words.entities)
         first, second = draws.shuffled(entity.forms)[:2]
-        return f"A {first} is the same as a {second}."
+        return _sentence(f"{with_article(first)} is the same as {with_article(second)}")
     if kind == 1:
         entity = words.entities[draws.pick(scenes.members(draws.pick(("animate", "thing"))))]
         above = next(e for e in words.entities if e.is_class and e.group == entity.group)
-        return f"A {draws.pick(entity.forms)} is a kind of {draws.pick(above.forms)}."
+        return _sentence(f"{with_article(draws.pick(entity.forms))} is a kind of {draws.pick(above.forms)}")
     if kind == 2:
         quality = draws.pick(words.attributes)
         if draws.chance(0.5):
@@ -158,3 +158,7 @@ def _definition(draws: Draws) -> str:
         return f"The opposite of to {draws.pick(action.verbs).base} is to {draws.pick(other.verbs).base}."
     first_verb, second_verb = draws.shuffled(action.verbs)[:2]
     return f"To {first_verb.base} is to {second_verb.base}."
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."

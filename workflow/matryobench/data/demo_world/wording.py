@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 from matryobench.data.demo_world.draws import Draws
-from matryobench.data.demo_world.lexicon import Action, Verb, lexicon
+from matryobench.data.demo_world.lexicon import Verb, lexicon
 from matryobench.data.demo_world.meaning import UNSAID, Clause, Participant, Scene
 
 ASIDES = ("people say that", "once", "indeed")
-# What comes first is more often what came first, or who did it. That the usual order is a hint and not a rule makes roles
-# learnable in minutes: were all orders equally frequent, no single word would say anything about a role.
-ACTIVE, PASSIVE, AGENT_CLEFT, PATIENT_CLEFT, LAST_AGENT = 9, 12, 14, 15, 16  # of 16: below 9 active, 9-11 passive, ...
 DENIALS = ("it is not true that", "it is false that")
-NEVER = ("did not", "never did")
+NEVER = (("did not", "was not"), ("never did", "was never"))
+# Who did it is mostly said first, and what came first too. That the usual order is a hint and no rule makes roles learnable
+# within minutes: were all orders equally frequent, a position alone would say nothing about a role.
+SHAPES = ("active",) * 9 + ("passive",) * 3 + ("cleft agent",) * 2 + ("cleft patient", "other")
+ORDERS = (
+    "{0} before {1}",
+    "{0} , and then {1}",
+    "first {0} , and then {1}",
+    "after {0} , {1}",
+    "{0} , and later {1}",
+    "{1} after {0}",
+    "before {1} , {0}",
+    "{1} , but earlier {0}",
+)
 
 
 class Wording:
@@ -56,18 +66,8 @@ def sentence(scene: Scene, wording: Wording) -> str:
         if aside < len(ASIDES):
             text = f"{ASIDES[aside]} {text}"
     else:
-        order = wording.choose("order", 0, 8)
-        first, second = (_clause(clause, wording, i, False) for i, clause in enumerate(scene))
-        text = (
-            f"{first} before {second}",
-            f"{first} , and then {second}",
-            f"first {first} , and then {second}",
-            f"after {first} , {second}",
-            f"{first} , and later {second}",
-            f"{second} after {first}",
-            f"before {second} , {first}",
-            f"{second} , but earlier {first}",
-        )[order]
+        order = ORDERS[wording.choose("order", 0, len(ORDERS))]
+        text = order.format(*(_clause(clause, wording, i, False) for i, clause in enumerate(scene)))
     text = text.replace(" ,", ",")
     return text[0].upper() + text[1:] + "."
 
@@ -82,8 +82,20 @@ def noun_phrase(participant: Participant, wording: Wording, slot: int = 0) -> st
             f"{wording.form('attribute', participant.attribute, words.attributes[participant.attribute].forms)} {noun}"
         )
     if entity.kind == "animate" and wording.choose("article", slot, 4) == 0:
-        return f"{'an' if noun[0] in 'aeiou' or noun.startswith('hon') else 'a'} {noun}"
+        return with_article(noun)
     return f"the {noun}"
+
+
+def with_article(noun: str) -> str:
+    """ "a baker", "an artisan", "an honest smith"."""
+    return f"{'an' if noun[0] in 'aeiou' or noun.startswith('hon') else 'a'} {noun}"
+
+
+def pick_verb(action: int, wording: Wording, converse: bool = False) -> Verb:
+    """One of an action's verbs, or of its converse verbs."""
+    known = lexicon().actions[action]
+    verbs = known.converse if converse else known.verbs
+    return verbs[wording.choose("converse verb" if converse else "verb", action, len(verbs))]
 
 
 def circumstances(clause: Clause, wording: Wording) -> list[str]:
@@ -98,65 +110,60 @@ def circumstances(clause: Clause, wording: Wording) -> list[str]:
 
 
 def _clause(clause: Clause, wording: Wording, slot: int, alone: bool) -> str:
-    action = lexicon().actions[clause.action]
+    """One clause without capital and stop; `slot` is its number in the sentence, `alone` whether it is the only one."""
+    shape = SHAPES[wording.choose("shape", slot, len(SHAPES))]
     names = [noun_phrase(p, wording, 4 * slot + i) for i, p in enumerate(clause.participants)]
-    core = (_transfer if action.kind == "transfer" else _deed)(action, names, clause, wording, slot)
-    said = circumstances(clause, wording)
-    if said and alone and wording.choose("front", slot, 3) == 0:
-        return f"{said[0]} , {' '.join([core, *said[1:]])}"
-    return " ".join([core, *said])
+    turned = bool(lexicon().actions[clause.action].converse) and wording.choose("converse", slot, 3) == 0
+    verb = pick_verb(clause.action, wording, turned)
+    pattern = _transfer(names, turned, shape) if len(names) == 3 else _deed(names, turned, shape)
+    did_not, was_not = NEVER[wording.choose("never", slot, len(NEVER))]
+    # a denial around one of two clauses would seem to deny both
+    outside = alone and wording.choose("denial", slot, 3) == 0
+    inside = clause.denied and not outside
+    if pattern.passive:
+        said = f"{was_not if inside else 'was'} {verb.participle}"
+    else:
+        said = f"{did_not} {verb.base}" if inside else verb.past
+    core = pattern.text.format(said)
+    if clause.denied and outside:
+        core = f"{DENIALS[wording.choose('outside', slot, len(DENIALS))]} {core}"
+    where = circumstances(clause, wording)
+    if where and alone and wording.choose("front", slot, 3) == 0:
+        return f"{where[0]} , {' '.join([core, *where[1:]])}"
+    return " ".join([core, *where])
 
 
-def _verb(clause: Clause, wording: Wording, verbs: tuple[Verb, ...], side: str) -> Verb:
-    return verbs[wording.choose(f"verb-{side}", clause.action, len(verbs))]
+class _Pattern(NamedTuple):
+    """A clause with a place for the verb phrase, which is passive ("was praised") or not ("praised")."""
+
+    text: str
+    passive: bool = False
 
 
-def _denied(text: Callable[[str], str], past: str, denial: str, clause: Clause, wording: Wording, slot: int) -> str:
-    """`text(verb phrase)`, denied inside the verb phrase or by a frame around it."""
-    if not clause.denied:
-        return text(past)
-    frame = wording.choose("denial", slot, len(DENIALS) + 4)
-    return f"{DENIALS[frame]} {text(past)}" if frame < len(DENIALS) else text(denial)
+def _deed(names: list[str], turned: bool, shape: str) -> _Pattern:
+    """agent and patient, or agent and thing; with a converse verb the other way round, which has no passive here."""
+    agent, patient = names[::-1] if turned else names
+    if shape == "passive" and not turned:
+        return _Pattern(f"{patient} {{}} by {agent}", passive=True)
+    if shape == "cleft agent":
+        return _Pattern(f"it was {agent} who {{}} {patient}")
+    if shape == "cleft patient":
+        return _Pattern(f"it was {patient} that {agent} {{}}")
+    if shape == "other":
+        return _Pattern(f"the one who {{}} {patient} was {agent}")
+    return _Pattern(f"{agent} {{}} {patient}")
 
 
-def _deed(action: Action, names: list[str], clause: Clause, wording: Wording, slot: int) -> str:
-    """agent + verb + patient (or thing), in one of six forms."""
-    agent, patient = names
-    turned = bool(action.converse) and wording.choose("converse", slot, 3) == 0
-    if turned:
-        agent, patient = patient, agent
-    verb = _verb(clause, wording, action.converse if turned else action.verbs, "b" if turned else "a")
-    did_not = f"{NEVER[wording.choose('never', slot, len(NEVER))]} {verb.base}"
-    was_not = f"was {'never' if wording.choose('never', slot, len(NEVER)) else 'not'} {verb.participle}"
-    shape = wording.choose("shape", slot, LAST_AGENT)
-    if ACTIVE <= shape < PASSIVE and not turned:
-        return _denied(lambda v: f"{patient} {v} by {agent}", f"was {verb.participle}", was_not, clause, wording, slot)
-    if PASSIVE <= shape < AGENT_CLEFT:
-        return _denied(lambda v: f"it was {agent} who {v} {patient}", verb.past, did_not, clause, wording, slot)
-    if AGENT_CLEFT <= shape < PATIENT_CLEFT:
-        return _denied(lambda v: f"it was {patient} that {agent} {v}", verb.past, did_not, clause, wording, slot)
-    if shape >= PATIENT_CLEFT:
-        return _denied(lambda v: f"the one who {v} {patient} was {agent}", verb.past, did_not, clause, wording, slot)
-    return _denied(lambda v: f"{agent} {v} {patient}", verb.past, did_not, clause, wording, slot)
-
-
-def _transfer(action: Action, names: list[str], clause: Clause, wording: Wording, slot: int) -> str:
+def _transfer(names: list[str], turned: bool, shape: str) -> _Pattern:
     """source gives thing to goal, or goal receives thing from source."""
     source, thing, goal = names
-    turned = wording.choose("converse", slot, 3) == 0
-    giver, taker, to = (goal, source, "from") if turned else (source, goal, "to")
-    verb = _verb(clause, wording, action.converse if turned else action.verbs, "b" if turned else "a")
-    did_not = f"{NEVER[wording.choose('never', slot, len(NEVER))]} {verb.base}"
-    was_not = f"was {'never' if wording.choose('never', slot, len(NEVER)) else 'not'} {verb.participle}"
-    shape = wording.choose("shape", slot, LAST_AGENT)
-    if ACTIVE <= shape < PASSIVE:
-        tail = f"{to} {taker} by {giver}"
-        return _denied(lambda v: f"{thing} {v} {tail}", f"was {verb.participle}", was_not, clause, wording, slot)
-    tail = f"{to} {taker}"
-    if PASSIVE <= shape < AGENT_CLEFT:
-        return _denied(lambda v: f"it was {giver} who {v} {thing} {tail}", verb.past, did_not, clause, wording, slot)
-    if AGENT_CLEFT <= shape < PATIENT_CLEFT:
-        return _denied(lambda v: f"it was {thing} that {giver} {v} {tail}", verb.past, did_not, clause, wording, slot)
-    if shape >= PATIENT_CLEFT:
-        return _denied(lambda v: f"{tail} {giver} {v} {thing}", verb.past, did_not, clause, wording, slot)
-    return _denied(lambda v: f"{giver} {v} {thing} {tail}", verb.past, did_not, clause, wording, slot)
+    agent, tail = (goal, f"from {source}") if turned else (source, f"to {goal}")
+    if shape == "passive":
+        return _Pattern(f"{thing} {{}} {tail} by {agent}", passive=True)
+    if shape == "cleft agent":
+        return _Pattern(f"it was {agent} who {{}} {thing} {tail}")
+    if shape == "cleft patient":
+        return _Pattern(f"it was {thing} that {agent} {{}} {tail}")
+    if shape == "other":
+        return _Pattern(f"{tail} {agent} {{}} {thing}")
+    return _Pattern(f"{agent} {{}} {thing} {tail}")

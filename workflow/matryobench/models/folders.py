@@ -199,9 +199,11 @@ def quiet() -> Iterator[None]:
 
 
 def device_of(name: str | None = None) -> torch.device:
-    """The device to compute on: the one named, else the first GPU, else the CPU."""
+    """The device to compute on: the one named, else the first GPU, else the CPU. InputError for a GPU that is not there."""
     import torch
 
+    if name is not None and name != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"device '{name}': this machine has no usable GPU; use cpu.")
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

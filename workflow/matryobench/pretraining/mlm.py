@@ -6,6 +6,7 @@ task. The training loop is the one of all runs, so a killed pre-training goes on
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,9 @@ class MaskedLM(nn.Module):
         """(batch, tokens) each; labels are -100 where nothing is predicted. Returns the scalar loss."""
         predicted = labels != -100
         states = self.model.base_model(input_ids, attention_mask=attention_mask).last_hidden_state
+        if not predicted.any():  # a small batch may draw no token; the mean over none would be NaN
+            nothing: Tensor = states.sum() * 0.0
+            return nothing
         loss: Tensor = F.cross_entropy(self.model.cls(states[predicted]).float(), labels[predicted])
         return loss
 
@@ -65,7 +69,8 @@ def pretrain(
     began = time.perf_counter()
     vocabulary = train_tokenizer(text, spec.vocab_size, work / "tokenizer", spec.architecture.max_length)
     tokenizer = load_tokenizer(work / "tokenizer")
-    ids = tokenizer(list(text), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    # Long documents are cut by `pack`, so the tokenizer need not warn of them.
+    ids = tokenizer(list(text), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     blocks = pack(ids, spec.architecture.max_length, tokenizer.cls_token_id, tokenizer.sep_token_id)
     model = _model(spec, vocabulary, tokenizer.pad_token_id)
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=spec.mask_probability)
@@ -108,7 +113,7 @@ def pretrain(
         for name in TOKENIZER_FILES:
             if (work / "tokenizer" / name).is_file():
                 (partial / name).write_bytes((work / "tokenizer" / name).read_bytes())
-    loop.clean()
+    shutil.rmtree(work)
     return {
         **outcome,
         "documents": len(text),

@@ -28,7 +28,7 @@ lint: $(BIN)/matryobench
 	matryobench schema --check
 
 test: lint
-	pytest tests -n 2 --dist worksteal
+	pytest tests -n 2 --dist loadfile
 
 format: $(BIN)/matryobench
 	ruff format .

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from matryobench.backbones import Shape
 from matryobench.config import Experiment
 from matryobench.dag import Dag
+from matryobench.data.mirror import Mirror, copy_into
 from matryobench.errors import InputError
 from matryobench.paths import CONFIG, ROOT
 from matryobench.plan import Plan
@@ -189,6 +191,29 @@ def test_what_is_not_a_config_is_named_with_its_line(tmp_path: Path, text: str, 
         Plan.load(path)
     with pytest.raises(InputError, match="there is no such file"):
         Plan.load(tmp_path / "absent.yaml")
+
+
+def test_a_hub_backbone_is_checked_once_the_mirror_has_it(tmp_path: Path, tiny_bert: Path) -> None:
+    revision = "0123456789" * 4
+    hub = {"source": "hub", "id": "someone/tiny", "revision": revision}
+    far = {"layers": [1, 9], "dims": [8]}
+    changes: dict[str, Any] = {"backbone": hub, "mirror": str(tmp_path / "mirror"), "sts__grid": far}
+    assert load(tmp_path, **changes).shape == Shape(None, None)
+    mirror = Mirror(tmp_path / "mirror")
+    with mirror.incoming() as gathered:
+        copy_into(tiny_bert, gathered, [path.name for path in tiny_bert.iterdir()])
+        mirror.add(mirror.entry("models", "someone/tiny", revision), gathered, {"id": "someone/tiny"}, origin="tool")
+    with pytest.raises(InputError, match=r"sts.grid.layers: layer 9 is not in 1..4"):
+        load(tmp_path, **changes)
+    mirror.pin("models", "someone/tiny", revision)
+    plan = load(
+        tmp_path, **{**changes, "backbone": {**hub, "revision": None}, "sts__grid": {"layers": [1], "dims": [8]}}
+    )
+    assert plan.shape == Shape(4, 32)
+    record = tmp_path / "backbone.json"
+    result = matryobench("fetch", str(tmp_path / "tiny.yaml"), "--backbone", "--out", str(record), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(record.read_text())["folder"].endswith(f"models/someone/tiny/{revision}")
 
 
 def matryobench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matryobench.config import Backbone, HubBackbone, PackageBackbone, PretrainedBackbone
+from matryobench.data.mirror import Mirror, NotInMirror
 from matryobench.errors import InputError
 
 
@@ -40,8 +41,9 @@ def backbone_shape(backbone: Backbone, mirror: Path, place: str) -> Shape:
         case PackageBackbone():
             folder = package_folder(backbone, place)
         case HubBackbone():
-            folder = mirror / "models" / backbone.id / backbone.revision
-            if not folder.is_dir():
+            try:
+                folder = Mirror(mirror).model_folder(backbone.id, backbone.revision)
+            except NotInMirror:
                 return Shape(None, None)
         case _:
             folder = backbone.path

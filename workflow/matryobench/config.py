@@ -19,7 +19,10 @@ class HubBackbone(Settings):
 
     source: Literal["hub"]
     id: str = Field(description="Hub id, e.g. google-bert/bert-base-uncased.")
-    revision: str = Field(description="Commit hash on the hub.", pattern=r"^[0-9a-f]{40}$")
+    revision: str | None = Field(
+        description="Commit on the hub (40 hexadecimal digits); null: the newest at the first fetch, kept in the mirror.",
+        pattern=r"^[0-9a-f]{40}$",
+    )
 
 
 class PathBackbone(Settings):

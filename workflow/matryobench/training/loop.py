@@ -73,7 +73,8 @@ class Loop:
         total = self.training.steps or (self.training.epochs or 0) * epoch_length
         first = self._resume(optimizer, accelerator)
         module.train()
-        started, last_loss = time.perf_counter(), math.nan
+        started = time.perf_counter()
+        last_loss: float | None = None
         epoch, batches = -1, []
         with (self.work / "telemetry.jsonl").open("a", encoding="utf-8") as self._telemetry:
             report = _Progress(self.label, first, total, self.progress)
@@ -109,7 +110,7 @@ class Loop:
 
     def _step(
         self, step: int, micro_batches: Sequence[Batch], module: nn.Module, optimizer: Any, accelerator: Any
-    ) -> dict[str, float]:
+    ) -> dict[str, float | None]:
         sums: dict[str, Tensor] = {}
         for micro, batch in enumerate(micro_batches):
             torch.manual_seed(mixed_seed(self.dropout_seed, step, micro))  # dropout only has the global generator
@@ -126,10 +127,11 @@ class Loop:
                 f"{self.label}: step {step}: the loss is {values['loss']} (from {', '.join(bad) or 'the sum'}); lower"
                 " training.learning_rate or use another training.precision."
             )
-        norm = accelerator.clip_grad_norm_(self.module.parameters(), self.training.max_grad_norm)
+        norm = float(accelerator.clip_grad_norm_(self.module.parameters(), self.training.max_grad_norm))
         optimizer.step()
         optimizer.zero_grad()
-        return {**values, "grad_norm": float(norm)}
+        # In fp16 the scaler now and then meets an overflow and skips the step; JSON has no infinity for it.
+        return {**values, "grad_norm": norm if math.isfinite(norm) else None}
 
     def _optimizer(self) -> torch.optim.Optimizer:
         parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
@@ -144,7 +146,7 @@ class Loop:
 
     def _record(self, line: dict[str, Any]) -> None:
         assert self._telemetry is not None
-        self._telemetry.write(json.dumps(line) + "\n")
+        self._telemetry.write(json.dumps(line, allow_nan=False) + "\n")
 
     def _save(self, step: int, optimizer: Any, accelerator: Any) -> None:
         """Writes weights, optimiser state and position, whole or not at all, then drops the older checkpoint."""
@@ -254,9 +256,10 @@ class _Progress:
 
             self.bar = tqdm(total=total, initial=first, desc=label, unit="step")
 
-    def show(self, step: int, terms: dict[str, float]) -> None:
-        largest = sorted((name for name in terms if "/" in name), key=lambda name: -abs(terms[name]))[:3]
-        shown = {"loss": terms["loss"], **{name: terms[name] for name in largest}}
+    def show(self, step: int, terms: dict[str, float | None]) -> None:
+        values = {name: value for name, value in terms.items() if value is not None}
+        largest = sorted((name for name in values if "/" in name), key=lambda name: -abs(values[name]))[:3]
+        shown = {name: values[name] for name in ["loss", *largest]}
         if self.bar is not None:
             self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
             self.bar.update()

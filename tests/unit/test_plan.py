@@ -152,6 +152,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"sts__recipes__v1__training": {"steps": 1, "epochs": 1}}, r"give exactly one of 'epochs' and 'steps'"),
     ({"sts__recipes__v1__training": {"steps": 0}}, r"'sts.recipes.v1.training.steps': input should be greater than 0, found 0"),
     ({"sts": None}, r"the experiment has no task; add a section 'sts'"),
+    ({"sts__baselines": ["bert", "brt-s"]}, r"sts.baselines.1: unknown method 'brt-s'; did you mean bert-s"),
     ({"seeds": [1, 1]}, r"'seeds': a seed is listed twice"),
     ({"name": "Tiny Bench"}, r"'name': string should match pattern"),
     ({"backbone": {"source": "hub", "id": "a/b", "revision": "main"}}, r"revision': string should match pattern"),

@@ -84,7 +84,7 @@ class Training(Settings):
 class Recipe(Settings):
     """How a run is trained, apart from its method: data, pooling, base loss, widths of the loss, loop."""
 
-    description: str = Field(description="One sentence; shown in the report.")
+    description: str = Field(description="One sentence on the recipe, for readers.")
     train: str = Field(description="Training dataset, from config/datasets.yaml.")
     pooling: Literal["mean", "cls"] = Field(description="How token vectors of a layer become one vector.")
     max_length: PositiveInt = Field(128, description="Texts are cut to this many tokens, special tokens included.")
@@ -121,7 +121,9 @@ class StsTask(Settings):
     grid: Grid = Field(description="The cells to evaluate.")
     sizes: dict[str, Cell] = Field({}, description="Named (layer, dim) sizes for srl; the largest must be (L, H).")
     runs: list[RunEntry] = Field(min_length=1, description="What is trained.")
-    baselines: list[str] = Field(["bert-s", "bert"], description="Methods that the difference heat-maps compare with.")
+    baselines: list[str] = Field(
+        ["bert-s", "bert"], description="Methods to draw differences from, where they are run."
+    )
 
 
 class Seed(Settings):
@@ -151,7 +153,7 @@ class Experiment(Settings):
     """One experiment: the runs, grids, figures and tables that belong together."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the experiment and of its results folder.")
-    description: str = Field(description="What it is for; shown in the report.")
+    description: str = Field(description="What it is for; `plan` prints it.")
     results: Path | None = Field(None, description="Folder for results; none: results/<name>.")
     mirror: Path = Field(Path("mirror"), description="Local mirror of hub models and datasets.")
     offline: bool = Field(False, description="Never ask the hub, not even in fetch; use what the mirror has.")

@@ -146,6 +146,9 @@ class Plan:
                 raise InputError(f"{place}: '{name}' has {spec.kind}; an STS test set needs scored pairs.")
             if task.evaluate.count(name) > 1:
                 raise InputError(f"{place}: '{name}' is listed twice; list every test set once.")
+        for number, name in enumerate(task.baselines):
+            if name not in self.methods:
+                raise unknown_name(f"{self.place}: sts.baselines.{number}", "method", name, self.methods)
         backbone = self.experiment.backbone
         if isinstance(backbone, PretrainedBackbone):
             place = f"{self.place}: backbone.text"

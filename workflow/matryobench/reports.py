@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +31,19 @@ def draw_figure(plan: Plan, name: str, cells_file: Path, stem: Path) -> list[Pat
     frame = read(cells_file)
     styles = {name: theme.Style(m.title, m.colour, m.marker) for name, m in plan.methods.items()}
     common: dict[str, Any] = {"dataset": AVERAGE, "metric": METRIC, "recipes": _recipe_titles(plan)}
-    draws: dict[str, Callable[[], Any]] = {
-        "sts-panels": lambda: panels.draw(frame, styles, **common),
-        "sts-heatmaps": lambda: heatmaps.draw(frame, styles, **common),
-    }
-    for method in plan.sts.baselines:
-        variant = next((run.variant for run in plan.runs if run.method == method), None)
-        draws[f"sts-differences-{method}"] = lambda method=method, variant=variant: differences.draw(  # type: ignore[misc]
-            frame, styles, baseline=method, variant=variant, **common
-        )
     if name not in figure_names(plan):
         raise unknown_name(plan.place, "figure", name, figure_names(plan))
+    if name == "sts-panels":
+        figure = panels.draw(frame, styles, **common)
+    elif name == "sts-heatmaps":
+        figure = heatmaps.draw(frame, styles, **common)
+    else:
+        baseline = name.removeprefix("sts-differences-")
+        # Where the baseline has several variants, the first that the config lists is compared with.
+        variant = next(run.variant for run in plan.runs if run.method == baseline)
+        figure = differences.draw(frame, styles, baseline=baseline, variant=variant, **common)
     provenance = {"experiment": plan.experiment.name, "figure": name, "cells_sha256": sha256_of(cells_file)}
-    return theme.save(draws[name](), stem, provenance)
+    return theme.save(figure, stem, provenance)
 
 
 def write_table(plan: Plan, name: str, cells_file: Path, stem: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -174,9 +175,9 @@ def _averages(frame: pd.DataFrame, sets: Mapping[str, Sequence[str]]) -> Iterato
             yield average.assign(dataset=AVERAGE)
 
 
-def _number(entry: object) -> float:
+def _number(entry: Any) -> float:
     try:
-        return float(entry)  # type: ignore[arg-type]
+        return float(entry)
     except (TypeError, ValueError):
         return math.nan
 

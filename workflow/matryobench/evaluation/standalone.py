@@ -11,6 +11,8 @@ from matryobench.paths import DATASETS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from matryobench.models.encoder import Pooling
+
 
 def evaluate_standalone(
     model: str,
@@ -32,7 +34,8 @@ def evaluate_standalone(
 
     if task != "sts":
         raise InputError(f"--task: unknown task '{task}'; the valid one is: sts.")
-    if pooling not in (None, "mean", "cls"):
+    poolings: dict[str | None, Pooling | None] = {None: None, "mean": "mean", "cls": "cls"}
+    if pooling not in poolings:
         raise InputError(f"--pooling: '{pooling}' is not one of mean, cls; change it.")
     if out.suffix != ".parquet":
         raise InputError(
@@ -54,7 +57,7 @@ def evaluate_standalone(
     from matryobench.evaluation.results import cells_frame
     from matryobench.evaluation.runs import evaluate_model
 
-    results, _ = evaluate_model(folder, columns, wanted_layers, wanted_dims, pooling, max_length)  # type: ignore[arg-type]
+    results, _ = evaluate_model(folder, columns, wanted_layers, wanted_dims, poolings[pooling], max_length)
     name = Path(model).resolve().name if Path(model).is_dir() else model
     frame = cells_frame(
         results, experiment="evaluate", method=name, variant="as-is", recipe="as-is", seed=0, run_id=name

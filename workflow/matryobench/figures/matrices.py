@@ -130,9 +130,9 @@ def _arranged(panels: Sequence[Panel], columns: int) -> list[list[Panel]]:
     groups: Mapping[str, list[Panel]] = {panel.group: [] for panel in panels}
     for panel in panels:
         groups[panel.group].append(panel)
-    own = groups.values()
+    own = list(groups.values())
     if all(len(group) == 1 for group in own):  # one method: recipes side by side
-        own = [list(panels)]  # type: ignore[assignment]
+        own = [list(panels)]
     # rows of equal length: 4 panels where 3 fit are drawn as 2 + 2
     longest = max(len(group) for group in own)
     even = math.ceil(longest / math.ceil(longest / columns))

@@ -7,7 +7,7 @@ first d coordinates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,15 @@ class Encoder(nn.Module):
     is what an encoder truncated to this layer gives; for all others a layer's embedding is hidden_states[l] pooled.
     """
 
-    def __init__(self, backbone: nn.Module, pooling: Pooling, pad_token_id: int) -> None:
+    backbone: Any  # a transformers model, which has a config and saves itself
+
+    def __init__(self, backbone: Any, pooling: Pooling, pad_token_id: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling: Pooling = pooling
         self.pad_token_id = pad_token_id
-        self.depth: int = backbone.config.num_hidden_layers  # type: ignore[union-attr, assignment]
-        self.width: int = backbone.config.hidden_size  # type: ignore[union-attr, assignment]
+        self.depth: int = backbone.config.num_hidden_layers
+        self.width: int = backbone.config.hidden_size
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, layers: Sequence[int]) -> Tensor:
         """(batch, tokens) -> (layers, batch, H) pooled embeddings, in the order of `layers` (0..depth)."""

@@ -121,7 +121,7 @@ def save_encoder(encoder: Encoder, tokenizer_folder: Path, out: Path, max_length
     with atomic_path(out) as partial:
         partial.mkdir(parents=True)
         with quiet():
-            encoder.backbone.save_pretrained(partial)  # type: ignore[operator, union-attr]
+            encoder.backbone.save_pretrained(partial)
         for name in TOKENIZER_FILES:
             if (tokenizer_folder / name).is_file():
                 shutil.copyfile(tokenizer_folder / name, partial / name)

@@ -62,7 +62,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
     torch.manual_seed(run.seed.init)
     encoder = load_encoder(start, recipe.pooling, run.layers)
     if training.gradient_checkpointing:
-        encoder.backbone.activation_checkpointing_enable()  # type: ignore[operator, union-attr]
+        encoder.backbone.activation_checkpointing_enable()
     device = device_of(device_name)
     objective = objective_of(plan, run, encoder)
     layers = objective.layers()
@@ -81,6 +81,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
         scores = tokens.scores[rows].to(pooled.device) if tokens.scores is not None else None
         return objective({layer: pooled[position[layer]] for layer in layers}, scores, generator)
 
+    inputs = {"tokens_sha256": sha256_of(tokens_file), "start_sha256": _weights_hash(start)}
     loop = Loop(
         module=AllLayers(encoder, training.tokens_per_forward or default_tokens_per_forward(device)).to(device),
         loss_of=loss_of,
@@ -88,7 +89,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
         training=training,
         dropout_seed=run.seed.dropout,
         draw_seed=run.seed.cells,
-        identity=digest([plan.training_settings(run), sha256_of(tokens_file), _weights_hash(start)]),
+        identity=digest([plan.training_settings(run), *inputs.values()]),
         work=out / "checkpoints",
         device=device,
         label=run.run_id,
@@ -103,7 +104,7 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
         "experiment": plan.experiment.name,
         "settings_hash": plan.settings_hash(run),
         "settings": plan.training_settings(run),
-        "inputs": {"tokens_sha256": sha256_of(tokens_file), "start_sha256": _weights_hash(start)},
+        "inputs": inputs,
         "dataset": tokens.meta,
         "trained_cells": [vars(cell) for cell in objective.coverage()],
         **outcome,

@@ -3,10 +3,10 @@
 
     python tools/mirror_from_shared.py SHARED_DATA MIRROR [--model NAME=FOLDER ...]
 
-SHARED_DATA holds MANIFEST.json (sha256 per file), sts/ and nli/. The STS sets go under the hub ids and revisions of the
-registry, as JSON lines with MTEB's column names; what the hub does not have in that form goes under local/. --model
-copies a transformers or sentence-transformers folder in as the model NAME. docs/data.md describes what differs from the
-hub's own files.
+SHARED_DATA holds MANIFEST.json (sha256 per file), sts/, nli/, pairs/ and retrieval/. The STS sets and the BEIR collections
+go under the hub ids, revisions and file names of the registry, as JSON lines with MTEB's column names; what the hub does
+not have in that form goes under local/. What the mirror holds already stays as it is. --model copies a transformers or
+sentence-transformers folder in as the model NAME. docs/data.md describes what differs from the hub's own files.
 """
 
 from __future__ import annotations
@@ -16,15 +16,25 @@ import gzip
 import hashlib
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "workflow"))
 
+from matryobench.data.collection_tables import check_collection
 from matryobench.data.fetch import check_model_files, fetch_dataset, is_model_file
 from matryobench.data.mirror import Mirror, NotInMirror, copy_into
-from matryobench.data.registry import DatasetSpec, find_dataset, load_datasets
+from matryobench.data.registry import (
+    Collection,
+    DatasetSpec,
+    find_collection,
+    find_dataset,
+    load_collections,
+    load_datasets,
+)
 from matryobench.errors import InputError
 from matryobench.files import sha256_of
 
@@ -46,12 +56,34 @@ LOCAL_SETS = {
     "sick-train": "sts/SICK-R/train.jsonl",
     "sick-r-test": "sts/SICK-R/test.jsonl",
 }
+PAIR_SETS = {
+    "simplewiki-title-lead": "pairs/simplewiki_title_lead.jsonl.gz",
+    "nli-entailment": "pairs/nli_entailment.jsonl.gz",
+}
+# Test collection of the registry -> its folder in BEIR's form, and what is to be said of it.
+COLLECTIONS = {
+    "scifact": (
+        "retrieval/scifact",
+        "rebuilt from the original claims and abstracts with BEIR's judgements, not the hub's bytes; the documents "
+        "together have 23 of 7771451 characters less than the hub's, the test queries as many",
+    ),
+    "nfcorpus": (
+        "retrieval/nfcorpus",
+        "BEIR's archive, not the hub's bytes; documents and test queries have as many characters as the hub's",
+    ),
+    "arguana": (
+        "retrieval/arguana",
+        "BEIR's archive, not the hub's bytes; documents and test queries have as many characters as the hub's",
+    ),
+    "cranfield": ("retrieval/cranfield", "judgements with Cleverdon's code -1 dropped, grades are 5 minus his code"),
+}
 STS_COLUMNS = ("sentence1", "sentence2", "score", "subset")
 
 HUB_NOTE = (
     "Made by tools/mirror_from_shared.py from collected public copies: the same pairs and gold scores as the hub's file "
     "as far as known, but not the hub's bytes, and the texts of STS12-16 are about 2 % shorter (not tokenised)."
 )
+COLLECTION_NOTE = "Made by tools/mirror_from_shared.py from collected public copies: "
 LOCAL_NOTE = "Made by tools/mirror_from_shared.py from collected public copies; the hub has no such file."
 MODEL_NOTE = "Copied from a local folder by tools/mirror_from_shared.py; the revision is a digest of the files."
 
@@ -94,27 +126,58 @@ class Shared:
                 lines.append(json.dumps(kept, ensure_ascii=False) + "\n")
         return gzip.compress("".join(lines).encode("utf-8"), mtime=0)
 
+    def converted(self, name: str, target: str) -> bytes:
+        """A file in the form that the name `target` says: unpacked without .gz, judgements as JSON lines with .jsonl."""
+        content = self.file(name).read_bytes()
+        if name.endswith(".gz") and not target.endswith(".gz"):
+            content = gzip.decompress(content)
+        if name.endswith(".tsv") and target.endswith(".jsonl"):
+            header, *rows = (line.split("\t") for line in content.decode("utf-8").rstrip("\n").split("\n"))
+            keys = ("query-id", "corpus-id", "score")
+            assert tuple(header) == keys
+            judged = ({**dict(zip(keys, row, strict=True)), "score": int(row[2])} for row in rows)
+            content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in judged).encode("utf-8")
+        return content
 
-def add_hub_set(name: str, spec: DatasetSpec, shared: Shared, mirror: Mirror) -> None:
-    """Puts one STS set under its hub id and revision, unless the mirror has that file already."""
-    assert spec.hub is not None and spec.hub.revision is not None
-    entry = mirror.entry("datasets", spec.hub.id, spec.hub.revision)
-    if not _held(mirror, entry, spec.hub.files[0]):
-        with mirror.incoming() as gathered:
-            (gathered / spec.hub.files[0]).write_bytes(shared.pairs(HUB_SETS[name]))
-            identity = {"id": spec.hub.id, "revision": spec.hub.revision, "note": HUB_NOTE}
-            mirror.add(entry, gathered, identity, origin="shared-data")
 
-
-def add_local_set(name: str, spec: DatasetSpec, shared: Shared, mirror: Mirror) -> None:
-    """Copies one file to the place that the registry gives for it."""
-    assert spec.mirror is not None
-    place = mirror.root / spec.mirror.files[0]
-    source = shared.file(LOCAL_SETS[name])
+def put(spec: DatasetSpec, content: Callable[[], bytes], mirror: Mirror, note: str) -> None:
+    """Puts a table's one file where the registry says that it is, unless the mirror has that file already."""
+    identity: dict[str, Any]
+    if spec.hub is not None:
+        assert spec.hub.revision is not None
+        entry, file = mirror.entry("datasets", spec.hub.id, spec.hub.revision), spec.hub.files[0]
+        identity = {"id": spec.hub.id, "revision": spec.hub.revision}
+    else:
+        assert spec.mirror is not None
+        place = mirror.root / spec.mirror.files[0]
+        entry, file = place.parent, place.name
+        identity = {"id": entry.name, "revision": None}
+    if _held(mirror, entry, file):
+        return
     with mirror.incoming() as gathered:
-        (gathered / place.name).write_bytes(source.read_bytes())
-        identity = {"id": place.parent.name, "revision": None, "note": LOCAL_NOTE}
-        mirror.add(place.parent, gathered, identity, origin="shared-data")
+        (gathered / file).parent.mkdir(parents=True, exist_ok=True)
+        (gathered / file).write_bytes(content())
+        mirror.add(entry, gathered, {**identity, "note": note}, origin="shared-data")
+
+
+def add_collection(
+    name: str, collection: Collection, datasets: dict[str, DatasetSpec], shared: Shared, mirror: Mirror
+) -> None:
+    """Puts the files of a test collection in, each in the form that its name in the registry asks for."""
+    folder, what = COLLECTIONS[name]
+    files = {
+        collection.corpus: "corpus.jsonl.gz",
+        collection.queries: "queries.jsonl",
+        collection.qrels: "qrels/test.tsv",
+    }
+    if collection.train_qrels is not None:
+        files[collection.train_qrels] = "qrels/train.tsv"
+    for table, file in files.items():
+        spec = datasets[table]
+        source = spec.hub or spec.mirror
+        assert source is not None
+        note = f"{COLLECTION_NOTE}{what}."
+        put(spec, partial(shared.converted, f"{folder}/{file}", source.files[0]), mirror, note)
 
 
 def add_model(name: str, folder: Path, mirror: Mirror) -> Path:
@@ -141,10 +204,33 @@ def _held(mirror: Mirror, entry: Path, file: str) -> bool:
         return False
 
 
+def fill(registry: Path, shared: Shared, mirror: Mirror) -> None:
+    """Puts all sets into the mirror and reads each back, which checks it against its entry; prints what was read."""
+    datasets, collections = load_datasets(registry), load_collections(registry)
+    for name in (*HUB_SETS, *LOCAL_SETS, *PAIR_SETS):
+        spec = find_dataset(datasets, name, str(registry))
+        if name in HUB_SETS:
+            put(spec, partial(shared.pairs, HUB_SETS[name]), mirror, HUB_NOTE)
+        else:
+            file = {**LOCAL_SETS, **PAIR_SETS}[name]
+            put(spec, partial(shared.converted, file, file), mirror, LOCAL_NOTE)
+        table, meta = fetch_dataset(name, spec, mirror, offline=True)
+        print(f"{name:21} {table.num_rows:6} rows  {next(iter(meta['sha256']))}")
+    for name in COLLECTIONS:
+        collection = find_collection(collections, name, str(registry))
+        add_collection(name, collection, datasets, shared, mirror)
+        parts = (collection.corpus, collection.queries, collection.qrels, collection.train_qrels)
+        tables = [fetch_dataset(part, datasets[part], mirror, offline=True)[0] for part in parts if part is not None]
+        _, facts = check_collection(tables[0], tables[1], tables[2], name)
+        print(
+            f"{name:21} " + ", ".join(f"{number} {fact.replace('_', ' ')}" for fact, number in facts.items() if number)
+        )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 when all sets are in the mirror and fit the registry, 2 after an InputError's sentence."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("shared", type=Path, metavar="SHARED_DATA", help="folder with MANIFEST.json, sts/ and nli/")
+    parser.add_argument("shared", type=Path, metavar="SHARED_DATA", help="folder with MANIFEST.json")
     parser.add_argument("mirror", type=Path, metavar="MIRROR", help="the mirror to fill; made if needed")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER", help="a model folder to copy in")
     parser.add_argument(
@@ -152,19 +238,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        datasets = load_datasets(options.datasets)
-        specs = {name: find_dataset(datasets, name, str(options.datasets)) for name in (*HUB_SETS, *LOCAL_SETS)}
-        shared, mirror = Shared(options.shared), Mirror(options.mirror)
-        for name, spec in specs.items():
-            add = add_hub_set if name in HUB_SETS else add_local_set
-            add(name, spec, shared, mirror)
-            table, meta = fetch_dataset(name, spec, mirror, offline=True)
-            print(f"{name:12} {table.num_rows:6} rows  {next(iter(meta['sha256']))}")
+        fill(options.datasets, Shared(options.shared), Mirror(options.mirror))
         for model in options.model:
             name, equals, folder = model.partition("=")
             if not equals:
                 raise InputError(f"--model {model}: write NAME=FOLDER.")
-            print(f"{name}  {add_model(name, Path(folder), mirror)}")
+            print(f"{name}  {add_model(name, Path(folder), Mirror(options.mirror))}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -229,6 +229,35 @@ def test_every_demo_entry_names_a_table_of_the_demo_world() -> None:
     assert {s.demo_world.table for s in specs if s.demo_world} <= set(demo_world.tables())
 
 
+def test_a_hub_collection_is_fetched_part_by_part(mirror: Mirror, tmp_path: Path) -> None:
+    files = {
+        "corpus.jsonl": jsonl([{"_id": "d1", "title": "", "text": "a"}, {"_id": "d2", "title": "T", "text": ""}]),
+        "queries.jsonl": jsonl([{"_id": "q1", "text": "a?"}]),
+        "qrels/test.tsv": b"query-id\tcorpus-id\tscore\nq1\td1\t1\n",
+    }
+    hub = FolderHub({"org/set": {COMMIT: files}})
+    parts = {key: {"hub": {"id": "org/set", "revision": COMMIT, "files": [file]}} for key, file in (
+        ("corpus", "corpus.jsonl"), ("queries", "queries.jsonl"), ("qrels", "qrels/test.tsv"))}  # fmt: skip
+    entry = {
+        "kind": "retrieval",
+        "description": "a tiny collection",
+        "citation": "Nobody 2025",
+        "licence": "CC0",
+        **parts,
+    }
+    (tmp_path / "sets.yaml").write_text(json.dumps({"tiny": entry}))
+    for name, part in load_datasets(tmp_path / "sets.yaml").items():
+        table, meta = fetch_dataset(name, part, mirror, offline=False, hub=hub)
+        assert (meta["rows"], meta["revision"], meta["kind"]) == (table.num_rows, COMMIT, part.kind)
+    assert [hub.asked[file] for file in files] == [1, 1, 1]
+
+
+def test_a_mined_entry_cannot_be_fetched_alone(mirror: Mirror) -> None:
+    datasets = load_datasets(PROJECT / "config" / "datasets.yaml")
+    with pytest.raises(InputError, match="^demo-groups: this data set is made of other tables"):
+        fetch_dataset("demo-groups", datasets["demo-groups"], mirror, offline=True)
+
+
 # --- models ----------------------------------------------------------------------------------------------------------
 
 MODEL = {

@@ -139,6 +139,113 @@ def test_any_pairs_survive_json_lines_and_parquet(
     assert again.equals(table) and meta == {"rows": len(rows)}
 
 
+# --- retrieval's tables ----------------------------------------------------------------------------------------------
+
+FORMS = [  # the same judgements as the usual files write them
+    ("beir.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\nq2\td1\t-1\n"),
+    ("trec.txt", "q1 0 d1 2\nq1 Q0 d2 0\nq2\t0\td1 -1\n"),
+    ("marco.tsv", "q1\t0\td1\t2\nq1\t0\td2\t0\nq2\t0\td1\t-1\n"),
+    (
+        "hub.jsonl",
+        '{"query-id": "q1", "corpus-id": "d1", "score": 2.0}\n{"query-id": "q1", "corpus-id": "d2", "score": 0}\n'
+        '{"query-id": "q2", "corpus-id": "d1", "score": "-1"}\n',
+    ),
+    ("own.csv", "qid,docid,relevance\nq1,d1,2\nq1,d2,0\nq2,d1,-1\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), FORMS)
+def test_judgements_are_read_as_they_are_usually_written(tmp_path: Path, name: str, content: str) -> None:
+    want = [
+        {"query_id": "q1", "doc_id": "d1", "grade": 2},
+        {"query_id": "q1", "doc_id": "d2", "grade": 0},
+        {"query_id": "q2", "doc_id": "d1", "grade": -1},
+    ]
+    assert read_records([write(tmp_path / name, content)], spec("qrels", rows=3), "tiny").to_pylist() == want
+    packed = write(tmp_path / f"{name}.gz", gzip.compress(content.encode()))
+    assert read_records([packed], spec("qrels"), "tiny").to_pylist() == want
+
+
+def test_a_header_can_be_given_for_files_without_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "collection.tsv", 'p1\ta "text\np10\tanother\n')
+    table = read_records([path], spec("passages", header=["pid", "text"]), "tiny")
+    assert table.to_pylist() == [
+        {"doc_id": "p10", "title": "", "text": "another"},
+        {"doc_id": "p1", "title": "", "text": 'a "text'},
+    ]
+    assert "line 1: this row has 2 fields and the header has 3" in refusal(
+        path, spec("passages", header=["a", "b", "c"])
+    )
+
+
+def test_the_entrys_names_go_before_the_usual_ones(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", jsonl([{"_id": "x", "docid": "y", "text": "t", "title": "T"}]))
+    assert read_records([path], spec("passages"), "tiny")["doc_id"].to_pylist() == ["x"]
+    assert read_records([path], spec("passages", columns={"docid": "doc_id"}), "tiny")["doc_id"].to_pylist() == ["y"]
+    asked = write(tmp_path / "q.jsonl", jsonl([{"_id": 3, "text": "t", "metadata": {}}]))
+    assert read_records([asked], spec("queries"), "tiny").to_pylist() == [{"query_id": "3", "text": "t"}]
+
+
+def test_a_corpus_of_many_pieces_is_one_table_and_knows_its_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"_id": f"d{n:02d}", "title": f"T{n}", "text": f"text {n}"} for n in range(23)]
+    del rows[20]["title"]
+    whole = read_records([write(tmp_path / "a.jsonl", jsonl(rows))], spec("passages", rows=23), "tiny")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    split = [
+        write(tmp_path / "1.jsonl.gz", gzip.compress(jsonl(rows[:9]).encode())),
+        write(tmp_path / "2.tsv", "_id\ttitle\ttext\n" + "".join(f"d{n:02d}\tT{n}\ttext {n}\n" for n in range(9, 20))),
+        write(tmp_path / "3.json", json.dumps(rows[20:])),
+    ]
+    for piece in (1, 4, 23):
+        monkeypatch.setattr("matryobench.data.records._PIECE", {"passages": piece})
+        for paths in ([tmp_path / "a.jsonl"], [tmp_path / "a.parquet"], split):
+            assert read_records(paths, spec("passages"), "tiny").equals(whole)
+        path = write(tmp_path / "b.jsonl", jsonl([*rows, rows[13]]))
+        assert (
+            refusal(path, spec("passages"))
+            == f" line 24: the doc_id 'd13' was already used by {path} line 14; make ids unique."
+        )
+        path = write(tmp_path / "c.jsonl", jsonl([*rows[:17], {"_id": "x", "text": 5}]))
+        assert " line 18: 'text' must be a text and is 5" in refusal(path, spec("passages"))
+        path = write(tmp_path / "d.tsv", "_id\ttext\n" + "a\tb\n" * 1 + "c\n")
+        assert " line 3: this row has 1 fields and the header has 2" in refusal(path, spec("passages"))
+    assert [row["doc_id"] for row in whole.to_pylist()] == [f"d{n:02d}" for n in reversed(range(23))]
+
+
+BAD_RETRIEVAL = [
+    ("passages", "a.jsonl", '{"_id": "", "text": "t"}', " line 1: 'doc_id' is empty; every row needs an id."),
+    ("passages", "a.jsonl", '{"_id": 1.5, "text": "t"}', " line 1: 'doc_id' must be a text and is 1.5"),
+    ("passages", "a.jsonl", '{"_id": "a", "text": null}', " line 1: 'text' is empty; fill it in"),
+    ("passages", "a.jsonl", '{"_id": "a", "body": "t"}', ": tiny needs the column 'text' and there is only"),
+    ("queries", "a.jsonl", '{"_id": "a", "text": " "}', " line 1: 'text' is empty; remove the row."),
+    (
+        "queries",
+        "a.jsonl",
+        '{"_id": "1", "text": "t"}\n{"_id": 1, "text": "u"}',
+        " line 2: the query_id '1' was already used by",
+    ),
+    ("qrels", "a.tsv", "query-id\tcorpus-id\tscore\na\tb\t1.5\n", " line 2: the grade '1.5' is not a whole number"),
+    ("qrels", "a.jsonl", '{"qid": "a", "docid": "b", "rel": 1.5}', " line 1: the grade 1.5 is not a whole number"),
+    ("qrels", "a.jsonl", '{"qid": "a", "docid": "b", "rel": true}', " line 1: the grade True is not a whole number"),
+    ("qrels", "a.jsonl", '{"qid": "a", "docid": "b", "rel": 1e20}', " line 1: the grade 1e+20 is not a whole number"),
+    ("qrels", "a.txt", "a 0 b 1\na 0 b\n", " line 2: a judgement in TREC's form has four fields"),
+    (
+        "qrels",
+        "a.txt",
+        "a 0 b 1\na 0 c 1\na 0 b 1\n",
+        " line 3: the judgement of document 'b' for query 'a' was already",
+    ),
+    ("pairs", "a.jsonl", '{"anchor": "a", "positive": ""}', " line 1: 'positive' is empty; remove the row."),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "content", "sentence"), BAD_RETRIEVAL)
+def test_a_bad_row_of_retrieval_is_named(tmp_path: Path, kind: str, name: str, content: str, sentence: str) -> None:
+    assert sentence in refusal(write(tmp_path / name, content), spec(kind))
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 BAD_LINES = [

@@ -1,1 +1,1 @@
-"""Where texts come from: the registry of data sets, the readers, the mirror, fetching and the embedded demo world."""
+"""Where texts come from: registry, readers, mirror, fetching, mined groups, token files and the embedded demo world."""

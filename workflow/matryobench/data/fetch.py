@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from matryobench.data.mirror import Mirror, NotInMirror, Shelf, inside
 from matryobench.data.records import from_columns, read_records
-from matryobench.data.registry import DatasetSpec, DemoWorldSource, HubSource
+from matryobench.data.specs import DatasetSpec, DemoWorldSource, HubSource, MinedSource
 from matryobench.errors import InputError
 from matryobench.files import sha256_of
 
@@ -70,9 +70,13 @@ def fetch_dataset(
 
     The facts: dataset, kind, rows, source, id, revision, from, note (hub and mirror), sha256 (per source file), licence,
     citation, and missing_text with its number of texts where the entry sets it. Raises InputError when the files are not
-    to be had, have changed, or do not fit the entry.
+    to be had, have changed, or do not fit the entry, and for a mined entry, which is made of other tables (`mine`).
     """
     source = spec.source
+    if isinstance(source, MinedSource):
+        raise InputError(
+            f"{name}: this data set is made of other tables and cannot be fetched alone; use an experiment."
+        )
     meta: dict[str, Any] = {"dataset": name, "kind": spec.kind, "licence": spec.licence, "citation": spec.citation}
     if isinstance(source, DemoWorldSource):
         table = _demo_world(name, source, spec)
@@ -89,8 +93,10 @@ def fetch_dataset(
         table = read_records(files, spec, name)
         meta |= _provenance(spec, mirror, files)
     if spec.missing_text is not None:
+        import pyarrow.compute as pc
+
         texts = [column for column in table.itercolumns() if pa.types.is_string(column.type)]
-        filled = sum(column.to_pylist().count(spec.missing_text) for column in texts)
+        filled = sum(pc.sum(pc.equal(column, spec.missing_text)).as_py() or 0 for column in texts)
         meta["missing_text"] = {"text": spec.missing_text, "texts": filled}
     return table, {**meta, "rows": table.num_rows}
 

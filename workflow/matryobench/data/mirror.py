@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from matryobench.data.registry import DatasetSpec
+from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError
 from matryobench.files import sha256_of, write_json
 

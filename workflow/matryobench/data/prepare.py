@@ -3,26 +3,64 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matryobench.config import Experiment, HubBackbone, PackageBackbone, PathBackbone
 from matryobench.errors import InputError
 from matryobench.files import sha256_of, write_json
 
 if TYPE_CHECKING:
+    from matryobench.data.specs import DatasetSpec
     from matryobench.plan import Plan
+
+_PIECE = 4096  # texts that are Python objects at a time
 
 
 def fetch_data(plan: Plan, name: str, out: Path) -> int:
-    """Fetches and checks one dataset and writes it as a table; returns its number of rows."""
+    """Fetches and checks one dataset and writes it as a table; returns its number of rows.
+
+    A mined dataset is made from the tables of other datasets beside `out`, which are fetched first where they are not there.
+    """
     from matryobench.data.fetch import fetch_dataset
     from matryobench.data.mirror import Mirror
     from matryobench.data.records import write_table
     from matryobench.data.registry import find_dataset
 
     spec = find_dataset(plan.datasets, name, "--dataset")
+    if spec.mined is not None:
+        return _mine_data(plan, name, spec, out)
     table, meta = fetch_dataset(name, spec, Mirror(plan.experiment.mirror), plan.experiment.offline)
+    write_table(table, out, meta)
+    return int(table.num_rows)
+
+
+def _mine_data(plan: Plan, name: str, spec: DatasetSpec, out: Path) -> int:
+    from matryobench.data.mining import mine
+    from matryobench.data.records import read_meta, write_table
+    from matryobench.data.registry import mined_inputs
+
+    tables = {other: out.parent / f"{other}.parquet" for other in mined_inputs(spec)}
+    for other, path in tables.items():
+        if not path.is_file():
+            fetch_data(plan, other, path)
+    table, facts = mine(spec, tables)
+    sources = {other: read_meta(path) for other, path in tables.items()}
+    meta = {
+        "dataset": name,
+        "kind": spec.kind,
+        "rows": table.num_rows,
+        "licence": spec.licence,
+        "citation": spec.citation,
+        "source": "mined",
+        "id": None,
+        "revision": None,
+        "sha256": {
+            f"{other}: {file}": sha for other, facts in sources.items() for file, sha in facts["sha256"].items()
+        },
+        "mined": facts,
+    }
     write_table(table, out, meta)
     return int(table.num_rows)
 
@@ -64,18 +102,58 @@ def backbone_folder(record: Path) -> Path:
         raise InputError(f"{record}: not a backbone record ({error}); run the fetch step again.") from None
 
 
-def tokenise_table(table_file: Path, tokenizer_folder: Path, max_length: int, out: Path) -> int:
-    """Tokenises a fetched table with the tokenizer of a model folder; returns the number of distinct texts."""
-    from matryobench.data.records import read_table
-    from matryobench.data.registry import COLUMNS
-    from matryobench.data.tokens import tokenise, write_tokens
+def tokenise_table(
+    table_file: Path, tokenizer_folder: Path, max_length: int, out: Path, query_max_length: int | None = None
+) -> int:
+    """Tokenises a fetched table with the tokenizer of a model folder; returns the number of texts in the token file.
+
+    `max_length`: tokens per text at most; of groups, per passage, and `query_max_length` per query. Passages and queries
+    give one text per row, groups a file of their own form (`group_tokens`), all other kinds every distinct text once.
+    Raises InputError for judgements, which are no texts, and where query_max_length is missing or does not belong.
+    """
+    from matryobench.data.group_tokens import tokenise_groups, write_group_tokens
+    from matryobench.data.records import read_meta, read_table
+    from matryobench.data.specs import COLUMNS
+    from matryobench.data.tokens import tokenise, tokenise_passages, write_tokens
     from matryobench.models.folders import load_tokenizer
 
-    table, meta = read_table(table_file)
-    columns = {name: table.column(name).to_pylist() for name in COLUMNS[meta["kind"]]}
-    facts = {key: meta.get(key) for key in ("dataset", "kind", "source", "id", "revision", "sha256", "rows")}
-    tokens = tokenise(
-        columns, load_tokenizer(tokenizer_folder), max_length, {**facts, "table_sha256": sha256_of(table_file)}
-    )
+    described = read_meta(table_file)
+    kind = described["kind"]
+    if kind == "qrels":
+        raise InputError(f"{table_file}: judgements have no texts to tokenise; name a table of passages or queries.")
+    if (kind == "groups") != (query_max_length is not None):
+        fix = "give the queries' maximum length too" if kind == "groups" else "leave the queries' maximum length out"
+        raise InputError(f"{table_file}: this is a table of {kind}; {fix}.")
+    meta = {key: described.get(key) for key in ("dataset", "kind", "source", "id", "revision", "sha256", "rows")}
+    meta["table_sha256"] = sha256_of(table_file)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    if query_max_length is not None:
+        groups = tokenise_groups(_rows(table_file), tokenizer, query_max_length, max_length, meta)
+        write_group_tokens(groups, out)
+        return groups.queries + groups.passages
+    if kind in ("passages", "queries"):
+        tokens = tokenise_passages(_texts(table_file, kind), tokenizer, max_length, meta)
+    else:
+        table, _ = read_table(table_file)
+        tokens = tokenise({c: table.column(c).to_pylist() for c in COLUMNS[kind]}, tokenizer, max_length, meta)
     write_tokens(tokens, out)
     return tokens.texts
+
+
+def _texts(table_file: Path, kind: str) -> Iterator[list[str]]:
+    """The passage texts, or queries, of a table in pieces, read from the disk as they are needed."""
+    from matryobench.data.readers import read_batches
+    from matryobench.data.values import passage_text
+
+    for batch in read_batches(table_file, ["title", "text"] if kind == "passages" else ["text"], _PIECE):
+        columns = [column.to_pylist() for column in batch.columns]
+        yield [passage_text(*parts) for parts in zip(*columns, strict=True)] if kind == "passages" else columns[0]
+
+
+def _rows(table_file: Path) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a groups table in pieces, read from the disk as they are needed."""
+    from matryobench.data.readers import read_batches
+    from matryobench.data.specs import COLUMNS
+
+    for batch in read_batches(table_file, COLUMNS["groups"], _PIECE // 8):
+        yield batch.to_pylist()

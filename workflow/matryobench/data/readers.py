@@ -11,14 +11,18 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 
 from matryobench.errors import InputError
+
+T = TypeVar("T")
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
@@ -37,11 +41,22 @@ class Columns:
         return f"{self.place} {self.unit} {self.lines[row]}"
 
 
-def read_columns(path: Path, kind: str) -> Columns:
-    """All columns of one file, by the ending of its name (`FORMATS`, each also with .gz or .xz; UTF-8).
+def read_columns(path: Path, kind: str, header: Sequence[str] | None = None) -> Columns:
+    """All columns of one file at once; see `read_chunks`."""
+    (columns,) = read_chunks(path, kind, header, None)
+    return columns
 
-    .jsonl: an object per line; .json: a list of objects, or an object of lists; .csv: standard quoting; .tsv: no
-    quoting; .txt: one text per line, the column `text`, for the kind "text" only. Raises InputError with file and line.
+
+def read_chunks(
+    path: Path, kind: str, header: Sequence[str] | None = None, rows: int | None = None
+) -> Iterator[Columns]:
+    """The columns of one file, by the ending of its name (`FORMATS`, each also with .gz or .xz; UTF-8), in pieces of at
+    most `rows` rows (None: in one piece), so that a corpus never has to be in memory as Python objects.
+
+    .jsonl: an object per line; .json: a list of objects, or an object of lists; .csv: standard quoting; .tsv: no quoting;
+    .txt: one text per line, the column `text`, for the kind "text"; for "qrels" the judgements of TREC (query, 0, document,
+    grade; no header), which may also be called .tsv. `header` names the columns of .csv and .tsv files that have none. A
+    column that no row of a piece has is not in that piece. Raises InputError with file and line.
     """
     name = path.name
     for ending in (".gz", ".xz"):
@@ -51,19 +66,23 @@ def read_columns(path: Path, kind: str) -> Columns:
         raise InputError(
             f"{path}: {_ending(suffix)} cannot be read; use {', '.join(FORMATS)}, plain or with .gz or .xz."
         )
-    if suffix == ".txt" and kind != "text":
+    if suffix == ".txt" and kind not in ("text", "qrels"):
         raise InputError(f"{path}: a .txt file holds one text per line and {kind} need columns; use .tsv or .jsonl.")
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; correct the entry's 'files' or put the file there.")
     if suffix == ".parquet":
-        table = read_parquet(path)
-        return Columns(str(path), dict(table.to_pydict()), range(1, table.num_rows + 1), "row")
-    if suffix == ".txt":
+        yield from _parquet_chunks(path, rows)
+    elif kind == "qrels" and header is None and (suffix == ".txt" or (suffix == ".tsv" and _is_trec(path))):
+        yield _read_trec(path)
+    elif suffix == ".txt":
         texts = [line.rstrip("\r\n") for line in _lines(path)]
-        return Columns(str(path), {"text": texts}, range(1, len(texts) + 1), "line")
-    if suffix == ".jsonl":
-        return _read_jsonl(path)
-    return _read_json(path) if suffix == ".json" else _read_delimited(path, suffix)
+        yield Columns(str(path), {"text": texts}, range(1, len(texts) + 1), "line")
+    elif suffix == ".jsonl":
+        yield from _jsonl_chunks(path, rows)
+    elif suffix == ".json":
+        yield _read_json(path)
+    else:
+        yield from _delimited_chunks(path, suffix, header, rows)
 
 
 def _ending(suffix: str) -> str:
@@ -93,8 +112,24 @@ def _lines(path: Path) -> Iterator[str]:
         ) from None
 
 
-def _read_jsonl(path: Path) -> Columns:
-    rows = []
+def _pieces(items: Iterable[T], rows: int | None) -> Iterator[list[T]]:
+    """Lists of `rows` items, the last one shorter; one list (perhaps empty) of all for None, and where there are none."""
+    iterator = iter(items)
+    piece = list(islice(iterator, rows))
+    while True:
+        yield piece
+        if rows is None or not (piece := list(islice(iterator, rows))):
+            return
+
+
+def _jsonl_chunks(path: Path, size: int | None) -> Iterator[Columns]:
+    start = 1
+    for rows in _pieces(_objects(path), size):
+        yield _from_rows(path, rows, range(start, start + len(rows)), "line")
+        start += len(rows)
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(_lines(path), start=1):
         try:
             row = json.loads(line)
@@ -104,8 +139,7 @@ def _read_jsonl(path: Path) -> Columns:
             ) from None
         if not isinstance(row, dict):
             raise InputError(f"{path} line {number}: one JSON object per line is needed, not {line.strip()[:40]!r}.")
-        rows.append(row)
-    return _from_rows(path, rows, range(1, len(rows) + 1), "line")
+        yield row
 
 
 def _read_json(path: Path) -> Columns:
@@ -137,41 +171,103 @@ def _from_rows(path: Path, rows: list[dict[str, Any]], lines: Sequence[int], uni
     return Columns(str(path), {name: [row.get(name) for row in rows] for name in names}, lines, unit)
 
 
-def _read_delimited(path: Path, suffix: str) -> Columns:
+def _is_trec(path: Path) -> bool:
+    """Whether a file's first line has TREC's four fields, the last of them a grade: MS MARCO calls such files .tsv."""
+    fields = next(_lines(path), "").split()
+    return len(fields) == 4 and fields[3].removeprefix("-").isdecimal()
+
+
+def _read_trec(path: Path) -> Columns:
+    values: dict[str, list[Any]] = {"query_id": [], "doc_id": [], "grade": []}
+    for number, line in enumerate(_lines(path), start=1):
+        fields = line.split()
+        if len(fields) != 4:
+            raise InputError(
+                f"{path} line {number}: a judgement in TREC's form has four fields (query, 0, document, grade) and this "
+                f"line has {len(fields)}; correct the line."
+            )
+        for column, field in zip(values.values(), (fields[0], fields[2], fields[3]), strict=True):
+            column.append(field)
+    return Columns(str(path), values, range(1, len(values["grade"]) + 1), "line")
+
+
+def _delimited_chunks(path: Path, suffix: str, header: Sequence[str] | None, size: int | None) -> Iterator[Columns]:
     # A .tsv of sentences has bare quotation marks in its texts, so quoting is for .csv only.
     lines = _lines(path)
     if suffix == ".csv":
         reader = csv.reader(lines, strict=True)
     else:
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    rows, numbers, start = [], [], 1
+    names = list(header) if header is not None else _next_row(reader, path, 1)
+    if len(set(names)) < len(names):
+        raise InputError(f"{path} line 1: a column name is there twice in {', '.join(names)}; rename one.")
+    for piece in _pieces(_fields(reader, path, names), size):
+        values = {name: [row[i] for _, row in piece] for i, name in enumerate(names)}
+        yield Columns(str(path), values, [line for line, _ in piece], "line")
+
+
+def _fields(reader: Any, path: Path, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line where it begins, fields) of every record: a quoted field may hold line ends."""
+    while True:
+        start = reader.line_num + 1
+        row = _next_row(reader, path, start)
+        if not row and reader.line_num < start:
+            return
+        if len(row) != len(names):
+            raise InputError(
+                f"{path} line {start}: this row has {len(row)} fields and the header has {len(names)}; quote or "
+                "remove the separators inside fields."
+            )
+        yield start, row
+
+
+def _next_row(reader: Any, path: Path, line: int) -> list[str]:
+    """The next record, [] at the end (and for an empty line, which `line_num` tells apart)."""
     try:
-        header = next(reader, [])
-        if len(set(header)) < len(header):
-            raise InputError(f"{path} line 1: a column name is there twice in {', '.join(header)}; rename one.")
-        start = reader.line_num + 1  # where the next record begins: a quoted field may hold line ends
-        for row in reader:
-            if len(row) != len(header):
-                raise InputError(
-                    f"{path} line {start}: this row has {len(row)} fields and the header has {len(header)}; quote or "
-                    "remove the separators inside fields."
-                )
-            rows.append(row)
-            numbers.append(start)
-            start = reader.line_num + 1
+        row: list[str] = next(reader, [])
     except csv.Error as error:
-        raise InputError(f"{path} line {start}: this row cannot be read ({error}); correct its quoting.") from None
-    values = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    return Columns(str(path), values, numbers, "line")
+        raise InputError(f"{path} line {line}: this row cannot be read ({error}); correct its quoting.") from None
+    return row
 
 
-def read_parquet(path: Path) -> pa.Table:
-    """A whole parquet file as a table; raises InputError when it is missing, damaged or something else."""
+def _parquet_chunks(path: Path, size: int | None) -> Iterator[Columns]:
+    if size is None:
+        table = read_parquet(path)
+        yield Columns(str(path), dict(table.to_pydict()), range(1, table.num_rows + 1), "row")
+        return
+    start = 1
+    with _damage(path):
+        for batch in _parquet_file(path).iter_batches(batch_size=size):
+            yield Columns(str(path), dict(batch.to_pydict()), range(start, start + batch.num_rows), "row")
+            start += batch.num_rows
+    if start == 1:
+        yield Columns(str(path), {}, range(1, 1), "row")
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A parquet file, or some columns of it, as a table; InputError when it is missing, damaged or something else."""
+    with _damage(path):
+        return _parquet_file(path).read(columns=None if columns is None else list(columns))
+
+
+def read_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of some columns of a parquet file, of at most `rows` rows, read one after the other."""
+    with _damage(path):
+        yield from _parquet_file(path).iter_batches(batch_size=rows, columns=list(columns))
+
+
+def _parquet_file(path: Path) -> Any:
     import pyarrow.parquet as pq
 
+    data: Any = io.BytesIO(_open(path).read()) if path.suffix in (".gz", ".xz") else str(path)
+    return pq.ParquetFile(data)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What reading a parquet file raises, as one sentence."""
     try:
-        data: Any = io.BytesIO(_open(path).read()) if path.suffix in (".gz", ".xz") else str(path)
-        return pq.ParquetFile(data).read()
+        yield
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; make it with 'fetch'.") from None
     except (pa.ArrowException, OSError, EOFError, lzma.LZMAError, zlib.error) as error:

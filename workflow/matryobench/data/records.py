@@ -1,77 +1,80 @@
 """Files of texts -> a checked Arrow table, and that table on disk with its provenance.
 
 A row that does not fit stops the reading: it is neither repaired nor left out. The readers (`readers.py`) keep the
-line of every row, so that the one bad row of a large file can be found.
+line of every row, so that the one bad row of a large file can be found. Corpora and training groups are turned into Arrow
+piece by piece; all else is small.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from matryobench.data.readers import Columns, as_columns, read_columns, read_parquet
-from matryobench.data.registry import COLUMNS, OPTIONAL_COLUMNS, DatasetSpec
+from matryobench.data.readers import Columns, as_columns, read_chunks, read_parquet
+from matryobench.data.specs import ALIASES, COLUMNS, OPTIONAL_COLUMNS, RETRIEVAL_KINDS, DatasetSpec
+from matryobench.data.values import DEFAULTS, arrow_type, values_of
 from matryobench.errors import InputError
 from matryobench.files import atomic_path
 
 METADATA_KEY = b"matryobench"
+# Rows that are Python objects at a time; a group carries dozens of passages.
+_PIECE = {"passages": 20_000, "groups": 1_000}
+_SORTED = 4_096  # sorted rows of a corpus that are one Arrow chunk
+_ROW_GROUP = 65_536  # rows that a reader of our own tables has to hold at least
 
 
 def read_records(paths: Sequence[Path], spec: DatasetSpec, name: str) -> pa.Table:
-    """Reads files in order into one table of the data set's standard columns (texts: string, score: float64).
+    """Reads files in order into one table of the data set's standard columns.
 
-    Formats: .jsonl, .json (list of objects, or object of columns), .csv, .tsv (no quoting), .parquet and .txt (one text
-    per line), each also with .gz or .xz; UTF-8. `id` and `subset` columns are kept as strings where every file has them.
-    Raises InputError, one sentence with file and line, for anything that does not fit the entry `spec` called `name`.
+    Texts and ids are strings, score is float64, grade int32, passages of groups list<struct<docid, title, text>>. Formats:
+    .jsonl, .json (list of objects, or object of columns), .csv, .tsv (no quoting), .parquet, .txt (one text per line; for
+    qrels TREC's form), each also with .gz or .xz; UTF-8. `id` and `subset` columns are kept as strings where every file of
+    a kind without ids of its own has them. Passages are sorted by doc_id descending in byte order, which is the order of
+    trec_eval among equal scores. Raises InputError, one sentence with file and line, for anything that does not fit the
+    entry `spec` called `name`: also for a doc_id or query_id that is there twice, and a judgement that is given twice.
     """
-    parts = [_renamed(read_columns(Path(path), spec.kind), spec) for path in paths]
+    parts = (part for path in paths for part in read_chunks(Path(path), spec.kind, spec.header, _PIECE.get(spec.kind)))
     return checked_table(parts, spec, name)
 
 
 def from_columns(values: dict[str, list[Any]], place: str, spec: DatasetSpec, name: str) -> pa.Table:
     """The same table, with the same checks, from columns in memory; `place` is what errors call their source."""
-    return checked_table([_renamed(as_columns(place, dict(values)), spec)], spec, name)
+    return checked_table([as_columns(place, dict(values))], spec, name)
 
 
-def checked_table(parts: Sequence[Columns], spec: DatasetSpec, name: str) -> pa.Table:
+def checked_table(parts: Iterable[Columns], spec: DatasetSpec, name: str) -> pa.Table:
     """Validates parts against the entry and joins them. Raises InputError as `read_records` says."""
-    texts = [column for column in COLUMNS[spec.kind] if column != "score"]
-    for part in parts:
+    places, tables = _Places(), []
+    for raw in parts:
+        part = _renamed(raw, spec)
         missing = [column for column in COLUMNS[spec.kind] if column not in part.values]
         if missing:
             raise InputError(
                 f"{part.place}: {name} needs the column {missing[0]!r} and there is only {', '.join(part.values)}; "
                 f"rename one with 'columns: {{its name: {missing[0]}}}' in the entry of {name}."
             )
-        for column in texts:
-            part.values[column] = _texts(part, column, spec)
-        if spec.score_range is not None:
-            part.values["score"] = _scores(part, spec.score_range)
-    kept = [c for c in OPTIONAL_COLUMNS if c not in texts and all(c in part.values for part in parts)]
-    if "id" in kept:
-        _check_unique(parts)
-    rows = sum(len(part.lines) for part in parts)
-    if spec.rows is not None and rows != spec.rows:
+        arrays = {c: pa.array(values_of(part, c, spec), arrow_type(c)) for c in COLUMNS[spec.kind]}
+        for column in () if spec.kind in RETRIEVAL_KINDS else OPTIONAL_COLUMNS:
+            if column in part.values and column not in arrays:
+                texts = [None if value is None else str(value) for value in part.values[column]]
+                arrays[column] = pa.array(texts, pa.string())
+        tables.append(pa.table(arrays))
+        places.add(part)
+    shared = [column for column in tables[0].column_names if all(column in table.column_names for table in tables)]
+    table = pa.concat_tables([table.select(shared) for table in tables])
+    _check_unique(table, spec, places)
+    if spec.rows is not None and table.num_rows != spec.rows:
         raise InputError(
-            f"{', '.join(part.place for part in parts)}: {rows} rows were read and the entry of {name} says rows: "
+            f"{', '.join(dict.fromkeys(places.names))}: {table.num_rows} rows were read and the entry of {name} says rows: "
             f"{spec.rows}; the source has changed or is incomplete, so restore it or correct the entry."
         )
-    arrays = {
-        column: pa.array(
-            [value for part in parts for value in part.values[column]],
-            pa.float64() if column == "score" else pa.string(),
-        )
-        for column in COLUMNS[spec.kind]
-    }
-    for column in kept:
-        joined = [value for part in parts for value in part.values[column]]
-        arrays[column] = pa.array([None if value is None else str(value) for value in joined], pa.string())
-    return pa.table(arrays)
+    return _by_document(table, places) if spec.kind == "passages" else table
 
 
 def write_table(table: pa.Table, path: Path, meta: dict[str, Any]) -> None:
@@ -80,12 +83,16 @@ def write_table(table: pa.Table, path: Path, meta: dict[str, Any]) -> None:
 
     note = json.dumps(meta, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
     with atomic_path(path) as partial:
-        pq.write_table(table.replace_schema_metadata({METADATA_KEY: note}), partial, compression="zstd")
+        table = table.replace_schema_metadata({METADATA_KEY: note})
+        pq.write_table(table, partial, compression="zstd", row_group_size=_ROW_GROUP)
 
 
-def read_table(path: Path) -> tuple[pa.Table, dict[str, Any]]:
-    """What `write_table` wrote: (table, meta). Raises InputError when the file is missing or something else wrote it."""
-    table = read_parquet(Path(path))
+def read_table(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
+    """What `write_table` wrote, or some columns of it: (table, meta).
+
+    Raises InputError when the file is missing or something else wrote it.
+    """
+    table = read_parquet(Path(path), columns)
     note = (table.schema.metadata or {}).get(METADATA_KEY)
     if note is None:
         raise InputError(
@@ -94,10 +101,38 @@ def read_table(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     return table.replace_schema_metadata(None), json.loads(note)
 
 
+def read_meta(path: Path) -> dict[str, Any]:
+    """The metadata alone of what `write_table` wrote; errors as `read_table`."""
+    return read_table(path, [])[1]
+
+
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class _Places:
+    """Where the rows of a joined table stand in the files; columns themselves are not kept."""
+
+    starts: list[int] = field(default_factory=list)
+    parts: list[Columns] = field(default_factory=list)
+    rows: int = 0
+
+    def add(self, part: Columns) -> None:
+        self.starts.append(self.rows)
+        self.parts.append(Columns(part.place, {}, part.lines, part.unit))
+        self.rows += len(part.lines)
+
+    def at(self, row: int) -> str:
+        number = bisect_right(self.starts, row) - 1
+        return self.parts[number].at(row - self.starts[number])
+
+    @property
+    def names(self) -> list[str]:
+        return [part.place for part in self.parts]
+
+
 def _renamed(part: Columns, spec: DatasetSpec) -> Columns:
+    """The part with standard names: those that the entry gives first, then what files usually call them."""
     if not part.lines:
         raise InputError(f"{part.place}: there are no rows; replace the file, or take the data set out of the config.")
     values = dict(part.values)
@@ -112,52 +147,56 @@ def _renamed(part: Columns, spec: DatasetSpec) -> Columns:
                 f"{part.place}: the file has both {raw!r}, which the entry renames to {standard!r}, and a column "
                 f"{standard!r}; remove one of them."
             )
-    return Columns(part.place, {spec.columns.get(k, k): v for k, v in values.items()}, part.lines, part.unit)
+    renamed = {spec.columns.get(column, column): cells for column, cells in values.items()}
+    for standard, names in ALIASES.get(spec.kind, {}).items():
+        found = next((name for name in names if name in renamed), None)
+        if standard not in renamed and found is not None:
+            renamed[standard] = renamed.pop(found)
+    for column, default in DEFAULTS.get(spec.kind, {}).items():
+        renamed.setdefault(column, [default] * len(part.lines))
+    return Columns(part.place, renamed, part.lines, part.unit)
 
 
-def _texts(part: Columns, column: str, spec: DatasetSpec) -> list[str]:
-    values = part.values[column]
-    for row, value in enumerate(values):
-        if value is None and spec.missing_text is not None:
-            continue
-        if value is None or (isinstance(value, str) and not value.strip()):
-            fix = "fill it in, remove the row, or set missing_text in the entry" if value is None else "remove the row"
-            raise InputError(f"{part.at(row)}: {column!r} is empty; {fix}.")
-        if not isinstance(value, str):
-            raise InputError(f"{part.at(row)}: {column!r} must be a text and is {value!r}; put it in quotes.")
-        # JSON can hold half a surrogate pair, which no UTF-8 file can.
-        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise InputError(f"{part.at(row)}: {column!r} holds a broken \\u escape; correct the text.")
-    filler = spec.missing_text or ""  # without one, no value is None here
-    return [filler if value is None else value for value in values]
+def _check_unique(table: pa.Table, spec: DatasetSpec, places: _Places) -> None:
+    if "id" in table.column_names:
+        ids = table.column("id").to_pylist()
+        for row, value in enumerate(ids):
+            if value is None or not value.strip():
+                raise InputError(f"{places.at(row)}: the id is empty; every row of a file with ids needs its own.")
+        _refuse_repeats(((value, f"the id {value!r}") for value in ids), places)
+    elif spec.kind == "queries":
+        _refuse_repeats(((key, f"the query_id {key!r}") for key in table.column("query_id").to_pylist()), places)
+    elif spec.kind == "qrels":
+        pairs = zip(table.column("query_id").to_pylist(), table.column("doc_id").to_pylist(), strict=True)
+        named = (((q, d), f"the judgement of document {d!r} for query {q!r}") for q, d in pairs)
+        _refuse_repeats(named, places)
 
 
-def _scores(part: Columns, limits: tuple[float, float]) -> list[float]:
-    scores = []
-    for row, value in enumerate(part.values["score"]):
-        try:
-            # True is an int in Python; "1_0" is a float in Python: neither is a gold score.
-            score = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            score = math.nan
-        if math.isnan(score):
-            raise InputError(f"{part.at(row)}: the score {value!r} is not a number; correct it or remove the row.")
-        if not limits[0] <= score <= limits[1]:
-            raise InputError(
-                f"{part.at(row)}: the score {value!r} is outside {limits[0]:g} to {limits[1]:g}; correct it, or "
-                "score_range in the entry."
-            )
-        scores.append(score)
-    return scores
+def _refuse_repeats(keys: Iterator[tuple[Hashable, str]], places: _Places) -> None:
+    seen: dict[Hashable, int] = {}
+    for row, (key, shown) in enumerate(keys):
+        first = seen.setdefault(key, row)
+        if first != row:
+            raise _repeated(row, first, shown, places)
 
 
-def _check_unique(parts: Sequence[Columns]) -> None:
-    seen: dict[str, str] = {}
-    for part in parts:
-        for row, value in enumerate(part.values["id"]):
-            place = part.at(row)
-            if value is None or not str(value).strip():
-                raise InputError(f"{place}: the id is empty; every row of a file with ids needs its own.")
-            if str(value) in seen:
-                raise InputError(f"{place}: the id {value!r} was already used by {seen[str(value)]}; make ids unique.")
-            seen[str(value)] = place
+def _repeated(row: int, first: int, shown: str, places: _Places) -> InputError:
+    fix = "remove one of them" if shown.startswith("the judgement") else "make ids unique"
+    return InputError(f"{places.at(row)}: {shown} was already used by {places.at(first)}; {fix}.")
+
+
+def _by_document(table: pa.Table, places: _Places) -> pa.Table:
+    """The passages sorted by doc_id descending in byte order. Raises InputError where two have the same."""
+    import pyarrow.compute as pc
+
+    order = pc.sort_indices(table, sort_keys=[("doc_id", "descending")])
+    ids = table.column("doc_id").combine_chunks().take(order)
+    repeats = pc.indices_nonzero(pc.equal(ids.slice(1), ids.slice(0, len(ids) - 1)))
+    if len(repeats):
+        at = repeats[0].as_py()
+        first, row = sorted((order[at].as_py(), order[at + 1].as_py()))
+        raise _repeated(row, first, f"the doc_id {ids[at].as_py()!r}", places)
+    # A column of a large corpus has more bytes than 32-bit offsets can count, so it is sorted with 64-bit ones.
+    large = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).combine_chunks()
+    pieces = [large.take(order.slice(at, _SORTED)).cast(table.schema) for at in range(0, len(order), _SORTED)]
+    return pa.concat_tables(pieces)

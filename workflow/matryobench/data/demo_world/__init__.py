@@ -5,8 +5,8 @@
 the tables. All is drawn from numpy generators seeded by (seed, table name): the same seed, the same bytes, in every process.
 
 Tables: triplets (anchor, positive, negative; 20,000), sts-paraphrase, sts-roles, sts-topics (sentence1, sentence2, score in
-0..5; 1,000 each), text (16,000 short documents), passages (_id, title, text), train-queries, test-queries (_id, text),
-train-qrels, test-qrels (query_id, doc_id, score: 2 answers, 1 about the same but no answer).
+0..5; 1,000 each), text (16,000 short documents), passages (_id, title, text), train-queries, test-queries and queries, which
+is both (_id, text), train-qrels, test-qrels (query_id, doc_id, score: 2 answers, 1 about the same but no answer).
 
 What is evaluated is never trained on: one in five combinations of an action (or its opposite) with an unordered set of
 participants is kept for evaluation. Triplets, text and training questions contain none of them, the STS sets and test
@@ -44,6 +44,7 @@ _TABLES: dict[str, Callable[[int], dict[str, Any]]] = {
     "sts-topics": sets.sts_topics,
     "text": sets.text,
     "passages": lambda seed: retrieval.corpus(seed).passages,
+    "queries": retrieval.all_queries,
     "train-queries": lambda seed: retrieval.corpus(seed).queries["train"],
     "test-queries": lambda seed: retrieval.corpus(seed).queries["test"],
     "train-qrels": lambda seed: retrieval.corpus(seed).judgements["train"],

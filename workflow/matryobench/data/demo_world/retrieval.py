@@ -85,6 +85,12 @@ def corpus(seed: int) -> Corpus:
     return Corpus({"_id": names, "title": titles, "text": said}, queries, judgements)
 
 
+def all_queries(seed: int) -> dict[str, list[str]]:
+    """The questions of both sides as one table, as BEIR's archives have them."""
+    sides = corpus(seed).queries
+    return {column: sides["train"][column] + sides["test"][column] for column in ("_id", "text")}
+
+
 def _topics(draws: Draws, count: int, evaluation: bool) -> list[Clause]:
     """Asserted clauses, no two of them with the same action (or its opposite) and participants."""
     found: dict[Key, Clause] = {}

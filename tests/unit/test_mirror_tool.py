@@ -1,0 +1,140 @@
+"""The tool that makes a mirror of collected copies: test collections and pairs have the hub's form, size and texts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from matryobench.data.collection_tables import check_collection
+from matryobench.data.fetch import fetch_dataset
+from matryobench.data.mirror import Mirror
+from matryobench.data.registry import load_collections, load_datasets
+from matryobench.data.values import passage_text
+from matryobench.errors import InputError
+
+PROJECT = Path(__file__).resolve().parents[2]
+REGISTRY = PROJECT / "config" / "datasets.yaml"
+DATASETS, COLLECTIONS = load_datasets(REGISTRY), load_collections(REGISTRY)
+
+# (documents, test queries, judgements, characters of documents, characters of test queries): mteb 2.26.24,
+# mteb/descriptive_stats/Retrieval/*.json; the copy of SciFact lacks 23 characters of the documents.
+MTEB = {
+    "scifact": (5183, 300, 339, 7771451 - 23, 27104),
+    "nfcorpus": (3633, 323, 12334, 5779318, 7030),
+    "arguana": (8674, 1406, 1406, 8930264, 1676965),
+}
+
+
+def the_tool() -> ModuleType:
+    where = importlib.util.spec_from_file_location("mirror_from_shared", PROJECT / "tools" / "mirror_from_shared.py")
+    assert where is not None and where.loader is not None
+    module = importlib.util.module_from_spec(where)
+    where.loader.exec_module(module)
+    return module
+
+
+def tables(name: str, mirror: Mirror) -> tuple[list[Any], list[dict[str, Any]]]:
+    parts = (COLLECTIONS[name].corpus, COLLECTIONS[name].queries, COLLECTIONS[name].qrels)
+    fetched = [fetch_dataset(part, DATASETS[part], mirror, offline=True) for part in parts]
+    return [table for table, _ in fetched], [meta for _, meta in fetched]
+
+
+def add(tool: ModuleType, name: str, shared_data: Path, mirror: Mirror) -> None:
+    tool.add_collection(name, COLLECTIONS[name], DATASETS, tool.Shared(shared_data), mirror)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Mirror:
+    mirror = Mirror(tmp_path_factory.mktemp("mirror"))
+    tool = the_tool()
+    for name in tool.COLLECTIONS:
+        add(tool, name, shared_data, mirror)
+    return mirror
+
+
+@pytest.mark.parametrize("name", MTEB)
+def test_a_collection_has_the_size_and_the_texts_that_mteb_states(name: str, filled: Mirror) -> None:
+    (corpus, queries, qrels), metas = tables(name, filled)
+    kept, facts = check_collection(corpus, queries, qrels, name)
+    documents = zip(corpus["title"].to_pylist(), corpus["text"].to_pylist(), strict=True)
+    characters = sum(len(passage_text(title, text)) for title, text in documents)
+    asked = sum(map(len, kept["text"].to_pylist()))
+    assert (facts["documents"], facts["queries"], facts["judgements"], characters, asked) == MTEB[name]
+    for meta in metas:
+        assert (meta["from"], meta["id"]) == ("shared-data", f"mteb/{name}")
+        assert "not the hub's bytes" in meta["note"]
+
+
+def test_files_have_the_hubs_names_and_columns(filled: Mirror) -> None:
+    hub = DATASETS["scifact.corpus"].hub
+    assert hub is not None and hub.revision is not None
+    entry = filled.entry("datasets", hub.id, hub.revision)
+    columns = {
+        "corpus.jsonl": {"_id", "title", "text"},
+        "queries.jsonl": {"_id", "text"},
+        "qrels/test.jsonl": {"query-id", "corpus-id", "score"},
+        "qrels/train.jsonl": {"query-id", "corpus-id", "score"},
+    }
+    assert set(filled.manifest(entry)["files"]) == set(columns)
+    for file, names in columns.items():
+        assert set(json.loads((entry / file).read_text().splitlines()[0])) == names
+
+
+def test_training_judgements_come_along(filled: Mirror) -> None:
+    for name, rows in {"scifact.train-qrels": 919, "nfcorpus.train-qrels": 110575}.items():
+        assert fetch_dataset(name, DATASETS[name], filled, offline=True)[0].num_rows == rows
+
+
+def test_known_oddities_are_met_and_counted(filled: Mirror) -> None:
+    corpus, queries, qrels = tables("arguana", filled)[0]
+    _, facts = check_collection(corpus, queries, qrels, "arguana")
+    assert facts["judgements_of_unknown_documents"] == 5
+    assert len(set(corpus["doc_id"].to_pylist()) & set(queries["query_id"].to_pylist())) == 1298
+    corpus, queries, qrels = tables("cranfield", filled)[0]
+    _, facts = check_collection(corpus, queries, qrels, "cranfield")
+    assert (facts["documents"], facts["queries"], facts["judgements"], facts["relevant"]) == (1400, 225, 1612, 1612)
+    assert facts["documents_without_title_and_text"] == 2
+    assert sorted(set(qrels["grade"].to_pylist())) == [1, 2, 3, 4]
+    texts = {row["doc_id"]: row for row in corpus.to_pylist()}
+    assert all(texts[name] == {"doc_id": name, "title": "", "text": ""} for name in ("471", "995"))
+
+
+def test_what_the_mirror_has_is_not_touched(tmp_path: Path, shared_data: Path) -> None:
+    mirror, tool = Mirror(tmp_path), the_tool()
+    add(tool, "cranfield", shared_data, mirror)
+    (tmp_path / "local" / "cranfield" / "queries.jsonl").unlink()
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name[0] != "."}
+    with pytest.raises(InputError, match="the mirror's manifest lists this file and it is gone"):
+        add(tool, "cranfield", shared_data, mirror)
+    (tmp_path / "local" / "cranfield" / "queries.jsonl").write_bytes(
+        (shared_data / "retrieval" / "cranfield" / "queries.jsonl").read_bytes()
+    )
+    add(tool, "cranfield", shared_data, mirror)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_files_of_the_hub_are_not_mixed_with_copies(tmp_path: Path, shared_data: Path) -> None:
+    mirror, tool = Mirror(tmp_path), the_tool()
+    hub = DATASETS["arguana.corpus"].hub
+    assert hub is not None and hub.revision is not None
+    with mirror.incoming() as gathered:
+        (gathered / "corpus.jsonl").write_text('{"_id": "1", "title": "", "text": "a"}\n')
+        mirror.add(mirror.entry("datasets", hub.id, hub.revision), gathered, {"id": hub.id}, origin="hub")
+    with pytest.raises(InputError, match="came from hub and cannot be mixed with files from shared-data"):
+        add(tool, "arguana", shared_data, mirror)
+
+
+def test_pairs_are_copied_as_they_are(tmp_path: Path, shared_data: Path) -> None:
+    mirror, tool = Mirror(tmp_path), the_tool()
+    for name, file in tool.PAIR_SETS.items():
+        source = tool.Shared(shared_data).file(file)
+        tool.put(DATASETS[name], source.read_bytes, mirror, "a note")
+        table, _ = fetch_dataset(name, DATASETS[name], mirror, offline=True)
+        assert table.column_names[:2] == ["anchor", "positive"] and table.num_rows == DATASETS[name].rows
+        assert (mirror.root / "local" / "pairs" / source.name).read_bytes() == source.read_bytes()
+    assert set(table["subset"].to_pylist()) >= {"lingnli", "rte"}  # nli-entailment keeps where its pairs are from

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from matryobench.data.tokens import Tokens, tokenise
 from matryobench.errors import InputError
 from matryobench.evaluation.results import cells_frame, write_items
-from matryobench.evaluation.runs import evaluate_model
+from matryobench.evaluation.standalone import evaluate_pairs, load_model
 from matryobench.evaluation.sts import distinct_texts, encode, evaluate_sts, prefix_cosines
 from matryobench.models.folders import load_encoder, load_tokenizer, save_encoder
 
@@ -69,13 +69,14 @@ def test_real_encoder_and_data_give_the_evaluators_numbers(minilm: Path, shared_
     lines = (shared_data / "sts" / "STSBenchmark" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     columns = {key: [row[key] for row in rows] for key in ("sentence1", "sentence2", "score")}
-    results, encoder = evaluate_model(minilm, {"stsb": columns}, [6], [32, 384], None, None)
+    model = load_model(minilm, [6], [32, 384], None, None)
+    results, encoder = evaluate_pairs(model, {"stsb": columns}), model.encoder
     assert (encoder.depth, encoder.width) == (6, 384)
     full = dict(zip(results[0].cells, results[0].spearman, strict=True))
     assert round(full[(6, 384)], 4) == 0.8203
     library = SentenceTransformer(str(minilm), device="cpu", truncate_dim=32)
     few = {key: value[:300] for key, value in columns.items()}
-    (ours,), _ = evaluate_model(minilm, {"some": few}, [6], [32], None, None)
+    (ours,) = evaluate_pairs(load_model(minilm, [6], [32], None, None), {"some": few})
     first, second = (library.encode(few[key]) for key in ("sentence1", "sentence2"))
     theirs = (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
     assert np.abs(ours.similarities[0] - theirs).max() < 1e-6
@@ -133,12 +134,12 @@ def test_a_model_with_nan_is_refused(tiny_bert: Path) -> None:
 )
 def test_cells_outside_a_model_name_the_range(tiny_bert: Path, layers: list, dims: list, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        evaluate_model(tiny_bert, {"pairs": PAIRS}, layers, dims, "mean", 16)
+        load_model(tiny_bert, layers, dims, "mean", 16)
 
 
 def test_a_plain_folder_must_be_told_how_to_pool(tiny_bert: Path) -> None:
     with pytest.raises(InputError, match="--pooling mean or --pooling cls"):
-        evaluate_model(tiny_bert, {"pairs": PAIRS}, None, None, None, 16)
+        load_model(tiny_bert, None, None, None, 16)
 
 
 def test_tables_hold_every_cell_and_pair(tiny_bert: Path, tmp_path: Path) -> None:

@@ -1,46 +1,45 @@
-"""Evaluation jobs: a run of the plan, or any model folder."""
+"""Evaluation jobs of the plan's runs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matryobench.data.tokens import Tokens, read_tokens
+from matryobench import layout
 from matryobench.errors import InputError
-from matryobench.evaluation.results import cells_frame, write_items
-from matryobench.evaluation.sts import SetResult, evaluate_sts
 from matryobench.files import sha256_of, write_json
-from matryobench.models.folders import device_of, load_encoder, load_tokenizer, read_settings
+from matryobench.models.folders import device_of, load_encoder
 from matryobench.provenance import environment, peak_memory_mb
 
 if TYPE_CHECKING:
-    from matryobench.models.encoder import Encoder, Pooling
+    from collections.abc import Sequence
+
+    from matryobench.evaluation.results import Result
+    from matryobench.models.encoder import Encoder
     from matryobench.plan import Plan, Run
 
 
-def evaluate_run(plan: Plan, run: Run, model: Path, token_files: Sequence[Path], out: Path) -> None:
-    """Evaluates a trained run on its cells: `out`/items.parquet, `out`/evaluation.json, `out`/cells.parquet and .csv."""
+def evaluate_run(plan: Plan, run: Run, model: Path, files: Path, out: Path) -> None:
+    """Evaluates a run's model on all its cells; writes `out`/cells.parquet (and .csv), items.parquet, evaluation.json.
+
+    `files` is the results folder with the experiment's tables and token files.
+    """
     from matryobench.analysis.cells import write
+    from matryobench.evaluation.results import cells_frame
 
     began = time.perf_counter()
-    sets = {name: read_tokens(file) for name, file in zip(plan.sts.evaluate, token_files, strict=True)}
-    for name, file in zip(plan.sts.evaluate, token_files, strict=True):
-        if sets[name].meta["dataset"] != name:
-            raise InputError(f"{file}: holds {sets[name].meta['dataset']} and not {name}; tokenise {name} again.")
-    encoder = load_encoder(model, plan.recipe(run).pooling)
-    encoder.to(device_of())
-    results = evaluate_sts(encoder, sets, run.evaluated)
-    write_items(results, run.run_id, out / "items.parquet")
+    encoder = _encoder(plan, run, model)
+    evaluate = _evaluate_sts if run.task == "sts" else _evaluate_retrieval
+    results, facts = evaluate(plan, run, encoder, model, files, out)
     frame = cells_frame(
         results, experiment=plan.experiment.name, method=run.method, variant=run.variant, recipe=run.recipe,
-        seed=run.seed.name, run_id=run.run_id,
+        seed=run.seed.name, run_id=run.run_id, backend=run.backend,
     )  # fmt: skip
     record = {
         "run_id": run.run_id,
         "run_sha256": sha256_of(model.parent / "run.json"),
-        "tokens_sha256": {name: sha256_of(file) for name, file in zip(plan.sts.evaluate, token_files, strict=True)},
+        **facts,
         "evaluation_hash": plan.evaluation_hash(run),
         "wall_seconds": round(time.perf_counter() - began, 3),
         "peak_memory_mb": peak_memory_mb(),
@@ -50,40 +49,44 @@ def evaluate_run(plan: Plan, run: Run, model: Path, token_files: Sequence[Path],
     write(frame, out / "cells.parquet")
 
 
-def evaluate_model(
-    folder: Path,
-    sets: dict[str, dict[str, list[Any]]],
-    layers: Sequence[int] | None,
-    dims: Sequence[int] | None,
-    pooling: Pooling | None,
-    max_length: int | None,
-) -> tuple[list[SetResult], Encoder]:
-    """Evaluates any model folder on sets of columns (sentence1, sentence2, score) over layers x dims.
+def search_shard(
+    plan: Plan, run: Run, corpus: str, shard: int, shards: int, model: Path, files: Path, out: Path
+) -> None:
+    """Ranks one shard of a corpus for a run; see `retrieval_runs.search_shard`."""
+    from matryobench.evaluation import retrieval_runs
 
-    Layers default to all; dims to the powers of two from 8 below H, and H; pooling and maximum length to what the
-    folder says (plain transformers folders: pooling must be given, length 128). Raises InputError for cells outside
-    the model.
-    """
-    from matryobench.data.tokens import tokenise
+    retrieval_runs.search_shard(plan, run, corpus, shard, shards, _encoder(plan, run, model), model, files, out)
 
-    settings = read_settings(folder)
-    chosen = pooling or settings.pooling
-    if chosen is None:
-        raise InputError(f"{folder}: does not say how it pools; give --pooling mean or --pooling cls.")
-    encoder = load_encoder(folder, chosen)
-    depth, width = encoder.depth, encoder.width
-    layers = sorted(set(layers or range(1, depth + 1)))
-    dims = sorted(set(dims or [*(2**power for power in range(3, 20) if 2**power < width), width]))
-    for layer in layers:
-        if not 1 <= layer <= depth:
-            raise InputError(f"--layers: layer {layer} is not in 1..{depth}, the model's layers; change it.")
-    for dim in dims:
-        if not 1 <= dim <= width:
-            raise InputError(f"--dims: dim {dim} is not in 1..{width}, the model's width; change it.")
+
+def _encoder(plan: Plan, run: Run, model: Path) -> Encoder:
+    encoder = load_encoder(model, plan.recipe(run).pooling)
     encoder.to(device_of())
-    tokenizer = load_tokenizer(folder)
-    length = max_length or settings.max_length or 128
-    tokens: dict[str, Tokens] = {
-        name: tokenise(columns, tokenizer, length, {"dataset": name}) for name, columns in sets.items()
-    }
-    return evaluate_sts(encoder, tokens, [(layer, dim) for layer in layers for dim in dims]), encoder
+    return encoder
+
+
+def _evaluate_sts(
+    plan: Plan, run: Run, encoder: Encoder, model: Path, files: Path, out: Path
+) -> tuple[Sequence[Result], dict[str, Any]]:
+    from matryobench.data.tokens import read_tokens
+    from matryobench.evaluation.results import write_items
+    from matryobench.evaluation.sts import evaluate_sts
+
+    paths = {name: files / layout.tokens(name, plan.sts.max_length) for name in plan.sts.evaluate}
+    sets = {name: read_tokens(path) for name, path in paths.items()}
+    for name, path in paths.items():
+        if sets[name].meta["dataset"] != name:
+            raise InputError(f"{path}: holds {sets[name].meta['dataset']} and not {name}; tokenise {name} again.")
+    results = evaluate_sts(encoder, sets, run.evaluated)
+    write_items(results, run.run_id, out / "items.parquet")
+    return results, {"tokens_sha256": {name: sha256_of(path) for name, path in paths.items()}}
+
+
+def _evaluate_retrieval(
+    plan: Plan, run: Run, encoder: Encoder, model: Path, files: Path, out: Path
+) -> tuple[Sequence[Result], dict[str, Any]]:
+    from matryobench.evaluation.results import write_retrieval_items
+    from matryobench.evaluation.retrieval_runs import evaluate_retrieval_run
+
+    results, facts = evaluate_retrieval_run(plan, run, encoder, model, files, out)
+    write_retrieval_items(results, run.run_id, out / "items.parquet")
+    return results, {"searches": facts}

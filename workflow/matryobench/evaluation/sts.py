@@ -7,9 +7,9 @@ Layer l in 1..L is hidden_states[l].
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from matryobench.data.tokens import Tokens
 from matryobench.errors import InputError
 from matryobench.grid import Cell
 from matryobench.models.encoder import Encoder, default_tokens_per_forward, length_batches
+
+if TYPE_CHECKING:
+    from matryobench.evaluation.results import Score
 
 METRIC = "spearman_cosine"
 
@@ -32,6 +35,12 @@ class SetResult:
     cells: list[Cell]
     spearman: NDArray[np.float64]
     similarities: NDArray[np.float32]
+    task = "sts"
+
+    def scores(self) -> Iterator[Score]:
+        """metric, query layer, layer, dim, value and number of pairs of every cell."""
+        for (layer, dim), value in zip(self.cells, self.spearman, strict=True):
+            yield METRIC, layer, layer, dim, float(value), self.similarities.shape[1]
 
 
 def distinct_texts(sets: Mapping[str, Tokens]) -> tuple[list[Tensor], dict[str, NDArray[np.int64]]]:

@@ -132,7 +132,7 @@ def test_training_step(monkeypatch: pytest.MonkeyPatch, tiny: Tiny, version: str
         used.append(str(layer))
         return torch.tensor(case["targets"][str(layer)])
 
-    monkeypatch.setattr("matryobench.objectives.objective.softmax_svd_compress", recorded_target)
+    monkeypatch.setattr("matryobench.objectives.alignment.softmax_svd_compress", recorded_target)
     # The defaults of our settings are the recipe of the paper, which is what was recorded.
     made = objective(
         changed(variant, change), AngleLoss(loss="angle"), target_dim=settings.get("ese_compression_size", 16)

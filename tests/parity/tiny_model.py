@@ -147,6 +147,11 @@ def pair_columns() -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
     return [encode(left), encode(right)], np.array(scores, dtype=np.float32)
 
 
+def retrieval_batch() -> list[dict[str, np.ndarray]]:
+    """The anchors as queries, and as passages groups of two, positive 0, negative 0, positive 1, ..., two batches."""
+    return [encode(row[0] for row in TRIPLETS), encode(text for row in TRIPLETS for text in row[1:])]
+
+
 def interleaved_triplets() -> dict[str, np.ndarray]:
     """One batch with the rows anchor 0, positive 0, negative 0, anchor 1, ..., as AnglE lays them out."""
     return encode(text for triplet in TRIPLETS for text in triplet)

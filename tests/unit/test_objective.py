@@ -20,7 +20,10 @@ from matryobench.objectives.registry import load_methods
 
 DEPTH, WIDTH, BATCH = 4, 16, 6
 METHODS = load_methods()
-VARIANTS = [(method, variant) for method, entry in METHODS.items() for variant in entry.variants]
+VARIANTS = [
+    (method, name) for method, entry in METHODS.items() for name, variant in entry.variants.items()
+    if variant.task != "retrieval"
+]  # fmt: skip
 
 
 def objective(method: str, variant: str, base: object = None, **changes: object) -> Objective:

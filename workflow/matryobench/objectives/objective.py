@@ -7,22 +7,19 @@ first d coordinates.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from matryobench.objectives.alignment import (
-    compression_term,
-    kl_over_coordinates,
-    pca_compress,
-    softmax_svd_compress,
-)
+from matryobench.objectives.alignment import compress, compression_term, kl_over_coordinates
 from matryobench.objectives.base import base_terms
 from matryobench.objectives.recipe import BaseLoss
-from matryobench.objectives.spec import CellGroup, Compression, CoordinateKL, SizeGroup, Variant
+from matryobench.objectives.spec import CellGroup, Compression, CoordinateKL, LayerGroup, SizeGroup, Variant
+from matryobench.objectives.terms import Terms, Trained, at_least_float32, weighted_layers
+
+__all__ = ["Draw", "Objective", "Trained"]
 
 
 @dataclass(frozen=True)
@@ -34,19 +31,8 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Coordinates 0..dim-1 of a layer that a term sends gradient to, with its weight and how often it is drawn."""
-
-    layer: int
-    dim: int
-    term: str  # "base", "kl", "compression" or "teacher"
-    weight: float
-    probability: float
-
-
-@dataclass(frozen=True)
 class Objective:
-    """One run's objective.
+    """One STS run's objective.
 
     `depth` is L and `width` is H of the encoder that is trained (for bert-s, of its truncated encoder). `nested_dims`,
     `target_dim` and `sizes` are the recipe's; `cell` is the run's own (layer, dim), dim None where it has no width.
@@ -77,12 +63,12 @@ class Objective:
         self, draw: Draw, pooled: Mapping[int, Tensor], scores: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """As calling the objective, for a given draw; the generator then only seeds randomised SVDs."""
-        terms: dict[str, Tensor] = {}
-        embeddings = {layer: pooled[layer].float() for layer in self._step_layers(draw)}
+        terms = Terms()
+        embeddings = {layer: at_least_float32(pooled[layer]) for layer in self._step_layers(draw)}
         for layer, dim, weight in self._base_cells(draw):
             columns = list(embeddings[layer][..., :dim])  # columns x (B, d)
             for name, value in base_terms(columns, scores, self.base).items():
-                _add(terms, f"{name}/l{layer}/d{dim}", weight * value)
+                terms.add(f"{name}/l{layer}/d{dim}", weight * value)
         # Alignments see all texts of the batch as one set, whatever their column.
         texts = {layer: stack.flatten(0, 1) for layer, stack in embeddings.items()}  # (columns B, H)
         for alignment in self.variant.alignments:
@@ -91,14 +77,16 @@ class Objective:
                     teacher = texts[self.depth][:, :dim]
                     teacher = teacher.detach() if alignment.detach_teacher else teacher
                     value = kl_over_coordinates(texts[layer][:, :dim], teacher, alignment.temperature)
-                    _add(terms, f"kl/l{layer}/d{dim}", alignment.weight * value)
-            else:
+                    terms.add(f"kl/l{layer}/d{dim}", alignment.weight * value)
+            elif isinstance(alignment, Compression):
+                assert alignment.temperature != "base"  # the spec keeps it to retrieval
                 for layer, weight in self._weighted_layers(alignment, draw):
-                    target = self._compress(alignment, texts[layer], generator)
-                    value = compression_term(texts[layer][:, : self._target()], target, alignment.temperature)
-                    _add(terms, f"compression/l{layer}/d{self._target()}", weight * value)
-        loss = torch.stack(list(terms.values())).sum()
-        return loss, {name: value.detach() for name, value in terms.items()}
+                    target = compress(alignment.compress, texts[layer], self._target(), generator)
+                    value = compression_term(
+                        texts[layer][:, : self._target()], target, alignment.temperature, alignment.kl_factor
+                    )
+                    terms.add(f"compression/l{layer}/d{self._target()}", weight * value)
+        return terms.total()
 
     def draws(self) -> list[Draw]:
         """What a step may draw, all equally likely: a layer where one is sampled, a width for each one-nested group."""
@@ -121,7 +109,7 @@ class Objective:
         for draw in draws:
             for key in self.step_coverage(draw):
                 found[key] = found.get(key, 0.0) + 1 / len(draws)
-        return [Trained(*key, probability=min(share, 1.0)) for key, share in found.items()]
+        return [Trained(*key, probability=min(share, 1.0)) for key, share in sorted(found.items())]
 
     def step_coverage(self, draw: Draw) -> set[tuple[int, int, str, float]]:
         """(layer, dim, term, weight) of all that gets gradient in a step with this draw."""
@@ -132,7 +120,7 @@ class Objective:
                     covered.add((layer, dim, "kl", alignment.weight))
                     if not alignment.detach_teacher:
                         covered.add((self.depth, dim, "teacher", alignment.weight))
-            else:
+            elif isinstance(alignment, Compression):
                 for layer, weight in self._weighted_layers(alignment, draw):
                     covered.add((layer, self._target(), "compression", weight))
         return covered
@@ -150,22 +138,11 @@ class Objective:
                     for dim in self._dims(group) if drawn is None else (drawn,):
                         yield layer, dim, weight
 
-    def _weighted_layers(self, group: CellGroup | Compression, draw: Draw) -> list[tuple[int, float]]:
-        match group.layers:
-            case "last":
-                first, chosen = self.depth, [self.depth]
-            case "below-last":
-                first, chosen = 1, list(range(1, self.depth))
-            case "input-to-second-last":
-                first, chosen = 0, list(range(self.depth - 1))
-            case "sampled":
-                assert draw.layer is not None and self.variant.sample_from is not None
-                first, chosen = self.variant.sample_from, [draw.layer]
-            case "cell":
-                assert self.cell is not None
-                first, chosen = self.cell[0], [self.cell[0]]
-        share = 1 / len(chosen) if group.average and chosen else 1.0
-        return [(layer, _layer_weight(group.weights, layer - first) * share) for layer in chosen]
+    def _weighted_layers(self, group: LayerGroup, draw: Draw) -> list[tuple[int, float]]:
+        sampled = None
+        if draw.layer is not None and self.variant.sample_from is not None:
+            sampled = self.variant.sample_from, draw.layer
+        return weighted_layers(group, self.depth, self.cell, sampled)
 
     def _dims(self, group: CellGroup) -> tuple[int, ...]:
         match group.dims:
@@ -178,6 +155,8 @@ class Objective:
             case "cell":
                 assert self.cell is not None and self.cell[1] is not None
                 return (self.cell[1],)
+            case "targets" | "list":
+                raise AssertionError("a retrieval variant has an objective of its own")
 
     def _students(self, alignment: CoordinateKL, draw: Draw) -> list[tuple[int, int]]:
         if alignment.students == "sizes":
@@ -188,22 +167,3 @@ class Objective:
     def _target(self) -> int:
         assert self.target_dim is not None
         return self.target_dim
-
-    def _compress(self, alignment: Compression, texts: Tensor, generator: torch.Generator) -> Tensor:
-        if alignment.compress == "pca":
-            return pca_compress(texts, self._target())
-        return softmax_svd_compress(texts, self._target(), generator)
-
-
-def _layer_weight(rule: str, position: int) -> float:
-    match rule:
-        case "log":
-            return 1 / (1 + math.log(1 + position))
-        case "linear":
-            return 1 / (1 + position)
-        case _:
-            return 1.0
-
-
-def _add(terms: dict[str, Tensor], name: str, value: Tensor) -> None:
-    terms[name] = terms[name] + value if name in terms else value

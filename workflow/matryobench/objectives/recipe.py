@@ -41,4 +41,19 @@ class AngleLoss(Settings):
         return self
 
 
+class ContrastiveLoss(Settings):
+    """Retrieval: cross entropy of every query's scores over all passages of the batch against its own positive."""
+
+    loss: Literal["contrastive"]
+    similarity: Literal["dot", "cosine"] = Field(
+        "dot", description="dot: of the raw embeddings, as the papers; cosine: normalised after the cut to d."
+    )
+    temperature: float = Field(1.0, gt=0, description="Scores are divided by it.")
+    false_negatives: Literal["keep", "mask"] = Field(
+        "keep",
+        description="keep: a known positive of a query that another query brought into the batch counts as a negative,"
+        " as in the papers; mask: it is left out of the cross entropy.",
+    )
+
+
 BaseLoss = Annotated[MNRLoss | CoSENTLoss | AngleLoss, Field(discriminator="loss")]

@@ -17,8 +17,8 @@ from matryobench.errors import InputError
 
 BASE: dict[str, Any] = {
     "experiment": "tiny", "task": "sts", "dataset": "stsb", "metric": "spearman_cosine", "method": "bert",
-    "variant": "paper", "recipe": "v1", "seed": 0, "query_layer": 1, "layer": 1, "dim": 8, "value": 0.5,
-    "n_items": 10, "run_id": "r1",
+    "variant": "paper", "recipe": "v1", "backend": "native", "seed": 0, "query_layer": 1, "layer": 1, "dim": 8,
+    "value": 0.5, "n_items": 10, "run_id": "r1",
 }  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def test_a_valid_table_comes_back_in_column_order_with_plain_types() -> None:
         ({"n_items": 0}, "line 2: n_items 0 must be a whole number of at least 1"),
         ({"method": " "}, "line 2: method ' ' is empty"),
         ({"variant": None}, "line 2: variant None is empty"),
+        ({"backend": "Native"}, "line 2: backend 'Native' is not a backend; write one of native, "),
     ],
 )
 def test_a_bad_entry_is_named_with_its_line(change: dict[str, Any], words: str) -> None:
@@ -193,10 +194,80 @@ def test_select_names_what_the_table_has() -> None:
     assert "did you mean sts12" in refusal(cells.select, frame, "sts-12", "spearman_cosine")
     assert "unknown metric 'ndcg'" in refusal(cells.select, frame, "stsb", "ndcg")
     assert len(cells.select(frame, "stsb", "spearman_cosine")) == 1
-    sides = table(row(layer=2), row(layer=2, query_layer=1))
-    assert "several query layers" in refusal(cells.select, sides, "stsb", "spearman_cosine")
     tasks = table(row(), row(task="retrieval", dim=16))
     assert "tasks retrieval, sts" in refusal(cells.select, tasks, "stsb", "spearman_cosine")
+
+
+def test_select_puts_the_query_layer_on_the_axis_and_refuses_two_document_layers() -> None:
+    fixed = table(*(row(query_layer=layer, layer=6, value=layer / 10) for layer in (1, 2, 6)))
+    selected = cells.select(fixed, "stsb", "spearman_cosine")
+    assert selected["layer"].to_list() == [1, 2, 6] and selected["value"].to_list() == [0.1, 0.2, 0.6]
+    sides = table(row(layer=2, query_layer=1), row(layer=1, query_layer=1))
+    sentence = refusal(cells.select, sides, "stsb", "spearman_cosine")
+    assert "at layer 1, dim 8 is also scored with another document layer" in sentence
+    sentence = refusal(cells.select, table(row(layer=1), row(layer=6, query_layer=1)), "stsb", "spearman_cosine")
+    assert "at query layer 1, document layer 6, dim 8 is also scored" in sentence
+
+
+def test_select_takes_native_rows_of_some_methods_unless_told_otherwise() -> None:
+    frame = table(row(), row(backend="tevatron", value=0.4), row(method="mse"), row(method="mse", seed=1))
+    assert set(cells.select(frame, "stsb", "spearman_cosine")["backend"]) == {"native"}
+    other = cells.select(frame, "stsb", "spearman_cosine", backend="tevatron")
+    assert other["value"].to_list() == [0.4]
+    assert len(cells.select(frame, "stsb", "spearman_cosine", methods=["mse"])) == 2
+    sentence = refusal(cells.select, frame, "stsb", "spearman_cosine", methods=["mse", "msr"])
+    assert "unknown method 'msr'; did you mean mse" in sentence
+    sentence = refusal(cells.select, frame, "stsb", "spearman_cosine", backend="sentence-transformers")
+    assert sentence.endswith("unknown backend 'sentence-transformers'; valid names are: native, tevatron.")
+    sentence = refusal(cells.check, pd.concat([frame, table(row(backend="tevatron"))]), "t.csv")
+    assert "of bert (paper, v1, tevatron, seed 0) at layer 1" in sentence
+
+
+def retrieval_run(method: str, points: list[tuple[int, int, int]], shift: float = 0.0, **changes: Any) -> pd.DataFrame:
+    """A run scored with three metrics on three sets; value = set / 10 + metric / 100 + shift, sets of 10, 20, 30."""
+    return table(
+        *(
+            row(task="retrieval", method=method, run_id=f"{method}-{changes.get('backend', '')}", dataset=dataset,
+                metric=metric, query_layer=query_layer, layer=layer, dim=dim, n_items=10 * (at + 1),
+                value=at / 10 + place / 100 + shift, **changes)
+            for at, dataset in enumerate(("msmarco", "nq", "scifact"))
+            for place, metric in enumerate(("ndcg@10", "mrr@10", "recall@100"))
+            for query_layer, layer, dim in points
+        )
+    )  # fmt: skip
+
+
+def test_retrieval_runs_are_averaged_over_the_named_sets_per_metric_and_backend(tmp_path: Path) -> None:
+    both_sides = [(1, 1, 8), (1, 1, 16), (2, 2, 8), (2, 2, 16)]
+    paths = saved(
+        tmp_path, retrieval_run("bert", both_sides), retrieval_run("bert", both_sides, 0.2, backend="tevatron"),
+        retrieval_run("fix-doc", [(1, 2, 8), (2, 2, 8)], 0.1), run("bert", {"stsb": 0.7}, run_id="sts"),
+    )  # fmt: skip
+    frame = cells.collect(paths, sets={"retrieval": ["nq", "scifact"]})
+    average = frame[frame["dataset"] == "average"]
+    native = average[(average["method"] == "bert") & (average["backend"] == "native")]
+    values = native.groupby("metric")["value"].unique().map(list).to_dict()
+    assert {name: value for name, (value,) in values.items()} == pytest.approx(
+        {"ndcg@10": 0.15, "mrr@10": 0.16, "recall@100": 0.17, "spearman_cosine": 0.7}
+    )
+    assert set(average.loc[average["task"] == "retrieval", "n_items"]) == {50}
+    of = cells.select(frame, "average", "ndcg@10", methods=["fix-doc"])
+    assert of[["layer", "dim", "value"]].to_numpy().tolist() == [
+        [1, 8, pytest.approx(0.25)],
+        [2, 8, pytest.approx(0.25)],
+    ]
+    reference = cells.select(frame, "average", "mrr@10", backend="tevatron")
+    assert reference["value"].to_list() == pytest.approx([0.36] * 4)
+
+
+def test_a_run_that_lacks_a_metric_at_a_cell_is_refused(tmp_path: Path) -> None:
+    whole = retrieval_run("fix-doc", [(1, 2, 8), (2, 2, 8)])
+    lacking = whole[~((whole["metric"] == "mrr@10") & (whole["query_layer"] == 1))]
+    sentence = refusal(cells.collect, saved(tmp_path, lacking))
+    assert "has cell (query layer 1, document layer 2, dim 8) on 0 of 3 sets (mrr@10)" in sentence
+    mixed = pd.concat([retrieval_run("bert", [(1, 1, 8)]), retrieval_run("bert", [(2, 2, 8)], backend="tevatron")])
+    mixed["run_id"] = "one"
+    assert "has several values of backend" in refusal(cells.collect, saved(tmp_path, mixed))
 
 
 def test_seeds_are_summarised_per_cell() -> None:

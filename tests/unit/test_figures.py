@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -31,6 +32,7 @@ STYLES = {
     "srl": Style("SRL", "#CC79A7", "x"),
 }
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "published" / "sts_grid.csv"
+PUBLISHED_RETRIEVAL = PUBLISHED.with_name("retrieval_grid.csv")
 
 
 def grid(
@@ -39,7 +41,7 @@ def grid(
 ) -> pd.DataFrame:  # fmt: skip
     """A method whose value at (layer, dim) is layer / 10 + dim / 1000 + shift."""
     rows = [
-        ("tiny", "sts", "average", "spearman_cosine", method, variant, recipe, seed, la, la, d,
+        ("tiny", "sts", "average", "spearman_cosine", method, variant, recipe, "native", seed, la, la, d,
          la / 10 + d / 1000 + shift, 10, f"{method}-{variant}-{recipe}-{seed}")
         for la in layers for d in dims
     ]  # fmt: skip
@@ -51,9 +53,15 @@ def published() -> pd.DataFrame:
         pytest.skip("../shared/published/sts_grid.csv is not here")
     raw = pd.read_csv(PUBLISHED).rename(columns={"implementation": "recipe"})
     constant = {"experiment": "published", "task": "sts", "dataset": "average", "metric": "spearman_cosine"}
-    return raw.assign(**constant, variant="paper", seed=42, query_layer=raw["layer"], n_items=1, run_id=raw["method"])[
-        list(cells.COLUMNS)
-    ]
+    return raw.assign(
+        **constant,
+        variant="paper",
+        backend="native",
+        seed=42,
+        query_layer=raw["layer"],
+        n_items=1,
+        run_id=raw["method"],
+    )[list(cells.COLUMNS)]
 
 
 def drawn(ax: Axes) -> dict[str, list[float]]:
@@ -148,14 +156,24 @@ def test_seeds_are_drawn_as_mean_and_range() -> None:
     assert not visible(panels.draw(grid("bert"), STYLES, **STS))[0].collections
 
 
-def test_variants_share_colour_and_marker_and_differ_in_dashes() -> None:
+def test_variants_share_hue_and_marker_and_differ_in_dashes_and_shade() -> None:
     names = ("paper", "released", "a", "b", "c", "d", "e")
-    lines = theme.lines(pd.concat([*(grid("mse", variant=name) for name in names), grid("bert")]), STYLES)
+    other = grid("bert", variant="two")
+    lines = theme.lines(pd.concat([*(grid("mse", variant=name) for name in names), other]), STYLES)
     assert [line.title for line in lines[:3]] == ["BERT", "MSE (paper)", "MSE (released)"]
     mse = lines[1:]
-    assert {(line.colour, line.marker) for line in mse} == {("#E69F00", "^")}
-    assert len({line.dashes for line in mse}) == len(names)
-    assert lines[0].dashes == mse[0].dashes == "solid"
+    assert {line.marker for line in mse} == {"^"} and mse[0].colour == STYLES["mse"].colour
+    assert len({line.dashes for line in mse}) == len({line.colour for line in mse}) == len(names)
+    hues = [rgb_to_hsv(to_rgb(line.colour))[0] for line in mse]
+    assert hues == pytest.approx([hues[0]] * len(names), abs=0.01)
+    assert lines[0].dashes == mse[0].dashes == "solid"  # the only variant of a method is drawn plainly
+    assert [line.hollow for line in mse] == [False, True, False, True, False, True, False]
+
+
+def test_shades_start_with_the_colour_and_stay_visible() -> None:
+    assert theme.shades("#0072B2", 0) == [] and theme.shades("#0072B2", 1) == ["#0072B2"]
+    found = theme.shades("#56B4E9", 5)
+    assert len(set(found)) == 5 and all(max(to_rgb(colour)) - min(to_rgb(colour)) > 0.15 for colour in found)
 
 
 @pytest.mark.parametrize("draw", [panels.draw, heatmaps.draw])
@@ -261,6 +279,85 @@ def test_published_grid_is_drawn_without_overlap_and_as_published() -> None:
     assert [y for ax in last_row for y in drawn(ax)["#0072B2"]] == list(values)
     printed = matrices_of(figures[1])["2DMSE, v2"]
     assert [float(text) for row in printed for text in row] == list(values)
+
+
+def published_retrieval() -> pd.DataFrame:
+    """MRR@10 on MS MARCO dev, the dim lists of +DIMS as its variants and the documents of FIX-DOC at layer 12."""
+    if not PUBLISHED_RETRIEVAL.exists():
+        pytest.skip("../shared/published/retrieval_grid.csv is not here")
+    raw = pd.read_csv(PUBLISHED_RETRIEVAL)
+    raw = raw[(raw["metric"] == "mrr@10") & ~raw["method"].isin(["+dims", "paired-doc"])]
+    raw = raw.drop_duplicates(["method", "layer", "dim"]).rename(columns={"method": "line"})
+    named = raw["line"].str.extract(r"^(?P<method>[^\[]+)(?:\[(?P<variant>[\d,]+)\])?(?P<more>\+full-dim)?$")
+    raw["method"] = named["method"] + named["more"].fillna("")
+    raw["variant"] = named["variant"].fillna("paper")
+    constant = {"experiment": "published", "task": "retrieval", "dataset": "msmarco-dev", "recipe": "tevatron"}
+    raw = raw.assign(**constant, backend="native", seed=42, query_layer=raw["layer"], n_items=6980, run_id=raw["line"])
+    raw.loc[raw["method"] == "fix-doc", "layer"] = 12
+    return raw[list(cells.COLUMNS)]
+
+
+RETRIEVAL: dict[str, Any] = {"dataset": "msmarco-dev", "metric": "mrr@10"}
+RETRIEVAL_STYLES = STYLES | {
+    "score": Style("SCORE", "#999933", "v"),
+    "full-dim": Style("FULL-DIM", "#882255", "<"),
+    "+dims": Style("+DIMS", "#56B4E9", ">"),
+    "+dims+full-dim": Style("+DIMS+FULL-DIM", "#D55E00", "X"),
+    "fix-doc": Style("FIX-DOC", "#117733", "d"),
+}
+
+
+def test_published_retrieval_figures_are_drawn_without_overlap() -> None:
+    frame = published_retrieval()
+    losses = ["bert-s", "2dmse", "score", "full-dim", "+dims", "+dims+full-dim"]
+    documents: dict[str, Any] = {
+        "methods": ["bert-s", "2dmse", "fix-doc"], "titles": {"2dmse": "Paired-doc (2DMSE)"}, **RETRIEVAL,
+    }  # fmt: skip
+    figures = {
+        "2": panels.draw(frame, RETRIEVAL_STYLES, methods=["bert", "bert-s", "mse", "2dmse"], **RETRIEVAL),
+        "4": panels.draw(frame, RETRIEVAL_STYLES, methods=losses, **RETRIEVAL),
+        "5": panels.draw(frame, RETRIEVAL_STYLES, **documents),
+        "5 differences": differences.draw(frame, RETRIEVAL_STYLES, baseline="2dmse", **documents),
+        "all": heatmaps.draw(frame, RETRIEVAL_STYLES, **RETRIEVAL),
+    }
+    for name, figure in figures.items():
+        assert overlaps(figure) == [], name
+        assert figure.get_size_inches()[0] <= theme.WIDTH
+    legend = [text.get_text() for text in figures["4"].legends[0].get_texts()]
+    assert [text for text in legend if text.startswith("+DIMS (")] == [
+        "+DIMS (32,128)", "+DIMS (8,16,32,64,128,512)", "+DIMS (8,32,128,512)"
+    ]  # fmt: skip
+    assert [text.get_text() for text in figures["5"].legends[0].get_texts()] == [
+        "BERT-S", "Paired-doc (2DMSE)", "FIX-DOC"
+    ]  # fmt: skip
+    published = frame[(frame["method"] == "fix-doc") & (frame["query_layer"] == 6)].sort_values("dim")["value"]
+    assert drawn(visible(figures["5"])[2])["#117733"] == list(published)
+    assert "difference from Paired-doc (2DMSE)" in figures["5 differences"].axes[-1].get_xlabel()
+    assert matrices_of(figures["5 differences"])["FIX-DOC"][2][4] == "+.022"  # .3031 - .2812 at layer 6, dim 128
+
+
+def test_figures_are_restricted_to_methods_and_put_the_query_layer_on_the_axis() -> None:
+    fixed = grid("srl").assign(layer=2)  # documents always at layer 2
+    frame = pd.concat([grid("bert"), grid("mse", shift=0.1), fixed, grid("bert").assign(backend="tevatron")])
+    figure = panels.draw(frame, STYLES, methods=["srl", "mse"], titles={"srl": "Fixed", "bert": "unused"}, **STS)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["MSE", "Fixed"]
+    assert drawn(visible(figure)[0])["#CC79A7"][0] == pytest.approx(0.108)
+    assert list(matrices_of(heatmaps.draw(frame, STYLES, methods=["srl"], **STS))) == ["SRL"]
+    found = matrices_of(differences.draw(frame, STYLES, baseline="bert", methods=["srl"], **STS))
+    assert found == {"SRL": [[".000"] * 4] * 2}
+    for draw in (panels.draw, heatmaps.draw):
+        with pytest.raises(InputError, match="unknown method 'sr'; did you mean srl"):
+            draw(frame, STYLES, methods=["sr"], **STS)
+
+
+def test_many_lines_get_larger_panels() -> None:
+    layers = (1, 2, 3, 4, 5, 6)
+    few = pd.concat([grid("mse", layers, variant=f"v{place}") for place in range(9)])
+    many = pd.concat([few, grid("bert", layers)])
+    assert panels.draw(few, STYLES, **STS).axes[0].get_subplotspec().get_gridspec().ncols == 6
+    figure = panels.draw(many, STYLES, **STS)
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 3)
+    assert overlaps(figure) == []
 
 
 def test_saved_files_repeat_and_carry_their_provenance(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The cells table: one row per (run, dataset, cell), the only form in which scores travel between steps.
 
-Layer `l` in 1..L is `hidden_states[l]` and dim `d` its first `d` coordinates; `query_layer` differs from `layer` only
-where the two sides of a comparison are read at different layers. Every metric here is "more is better".
+Layer `l` in 1..L is `hidden_states[l]` and dim `d` its first `d` coordinates; `query_layer` is the layer of the query
+side and `layer` that of the document side, which differ only where a method keeps its documents at one layer (fix-doc).
+`backend` is what trained the run: this program, or a reference library that it is compared with. Every metric here is
+"more is better".
 """
 
 from __future__ import annotations
@@ -10,35 +12,38 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from matryobench.errors import InputError, unknown_name
 from matryobench.files import atomic_path
+from matryobench.tasks import Backend
 
 AVERAGE = "average"
-TEXT = ("experiment", "task", "dataset", "metric", "method", "variant", "recipe", "run_id")
+NATIVE = "native"
+BACKENDS: tuple[str, ...] = get_args(Backend)
+TEXT = ("experiment", "task", "dataset", "metric", "method", "variant", "recipe", "backend", "run_id")
 INTEGERS = {"seed": 0, "query_layer": 1, "layer": 1, "dim": 1, "n_items": 1}  # column -> least valid value
 COLUMNS = (
-    *("experiment", "task", "dataset", "metric", "method", "variant", "recipe", "seed"),
+    *("experiment", "task", "dataset", "metric", "method", "variant", "recipe", "backend", "seed"),
     *("query_layer", "layer", "dim", "value", "n_items", "run_id"),
 )
-KEY = ("dataset", "metric", "method", "variant", "recipe", "seed", "query_layer", "layer", "dim")
+KEY = ("dataset", "metric", "method", "variant", "recipe", "backend", "seed", "query_layer", "layer", "dim")
 LINE = ["recipe", "method", "variant"]
 """What one line of a figure, or one row of a table, stands for."""
 
 _ORDER = ["experiment", "task", *KEY]
-_RUN = ["experiment", "task", "method", "variant", "recipe", "seed"]  # constant within a run
+_RUN = ["experiment", "task", "method", "variant", "recipe", "backend", "seed"]  # constant within a run
 
 
 def check(frame: pd.DataFrame, place: str = "cells table", first_line: int = 1) -> pd.DataFrame:
     """A valid copy of `frame`: the columns in COLUMNS order, text, int64 and float64, rows in the given order.
 
     `place` names the table in errors and `first_line` is the line of its first row.
-    Raises InputError for a missing or extra column, no rows, empty text, a number that is not finite, not whole or
-    too small, and two rows for the same cell.
+    Raises InputError for a missing or extra column, no rows, empty text, a backend that is none of BACKENDS, a number
+    that is not finite, not whole or too small, and two rows for the same cell.
     """
     missing = [name for name in COLUMNS if name not in frame.columns]
     extra = [str(name) for name in frame.columns if name not in COLUMNS]
@@ -54,6 +59,8 @@ def check(frame: pd.DataFrame, place: str = "cells table", first_line: int = 1) 
         empty = valid[name].isna() | (valid[name].astype("str").str.strip() == "")
         _refuse(valid, empty, name, place, first_line, "is empty; give every row a value")
         valid[name] = valid[name].astype("str")
+    wrong = f"is not a backend; write one of {', '.join(BACKENDS)}"
+    _refuse(valid, ~valid["backend"].isin(BACKENDS), "backend", place, first_line, wrong)
     for name in (*INTEGERS, "value"):
         number = pd.Series([_number(entry) for entry in valid[name]], dtype="float64")
         wrong = "is not a finite number; rerun the evaluation that wrote it"
@@ -125,26 +132,37 @@ def collect(paths: Sequence[Path], *, sets: Mapping[str, Sequence[str]] | None =
     return _ordered(check(pd.concat([frame, *_averages(frame, sets or {})], ignore_index=True)))
 
 
-def select(frame: pd.DataFrame, dataset: str, metric: str) -> pd.DataFrame:
-    """The checked rows of one dataset and metric, of one task, with a single query layer per cell.
+def select(
+    frame: pd.DataFrame, dataset: str, metric: str, *, methods: Sequence[str] | None = None, backend: str = NATIVE
+) -> pd.DataFrame:
+    """The checked rows of one dataset, metric and backend, of one task, ready to be drawn over (layer, dim).
 
-    Raises InputError for a dataset or metric that the table lacks (with the names that it has), and where rows would
-    have to be mixed silently: several tasks, or several query layers for one cell.
+    `layer` of the result is the query layer, on which figures and tables arrange the cells; the layer of the document
+    side is no longer in it. `methods` keeps only these (default: all). Raises InputError for a dataset, metric, backend
+    or method that the table lacks (with the names that it has), and where rows would have to be mixed silently: several
+    tasks, or several document layers for one cell.
     """
     frame = check(frame)
-    for column, name in (("dataset", dataset), ("metric", metric)):
+    wanted = [("dataset", dataset), ("metric", metric), ("backend", backend)]
+    for column, name in wanted:
         if name not in set(frame[column]):
             raise unknown_name("cells table", column, name, frame[column].unique())
         frame = frame[frame[column] == name]
+    if methods is not None:
+        for name in methods:
+            if name not in set(frame["method"]):
+                raise unknown_name("cells table", "method", name, frame["method"].unique())
+        frame = frame[frame["method"].isin(methods)]
     tasks = sorted(frame["task"].unique())
     if len(tasks) > 1:
         raise InputError(f"cells table: dataset {dataset!r} has rows of the tasks {', '.join(tasks)}; pass one task.")
-    mixed = frame[frame.duplicated([*LINE, "seed", "layer", "dim"])]
+    mixed = frame[frame.duplicated([*LINE, "seed", "query_layer", "dim"])]
     if not mixed.empty:
         raise InputError(
-            f"cells table: {_cell_name(mixed.iloc[0])} is scored from several query layers; pass the rows of one."
+            f"cells table: {_cell_name(mixed.iloc[0])} is also scored with another document layer; pass the rows of "
+            "one document layer per query layer."
         )
-    return frame.reset_index(drop=True)
+    return frame.assign(layer=frame["query_layer"]).reset_index(drop=True)
 
 
 def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
@@ -213,20 +231,30 @@ def _refuse_mixed(frame: pd.DataFrame, source: np.ndarray) -> None:
                 f"{file}: run {run_id!r} and the runs before it ({first}) were evaluated on different {task} sets, "
                 f"namely {odd} is in only one of them; evaluate all runs on the same sets."
             )
-        cells = run.groupby(["metric", "query_layer", "layer", "dim"])["dataset"].size()
+        counts = run.groupby(["query_layer", "layer", "dim", "metric"])["dataset"].size().unstack(fill_value=0)
         full = run.groupby("metric")["dataset"].nunique()
-        expected_count = full.loc[cells.index.get_level_values("metric")].to_numpy()
-        short = cells[cells.to_numpy() < expected_count].reset_index()
+        short = counts.lt(full).stack()
+        short = short[short]
         if not short.empty:
-            cell = short.iloc[0]
+            query_layer, layer, dim, metric = short.index[0]
+            at = _place(query_layer, layer, dim)
             raise InputError(
-                f"{file}: run {run_id!r} has cell (layer {cell['layer']}, dim {cell['dim']}) on {cell['dataset']} of "
-                f"{full[cell['metric']]} sets; evaluate the run again on its whole grid."
+                f"{file}: run {run_id!r} has cell ({at}) on {counts.loc[(query_layer, layer, dim), metric]} of "
+                f"{full[metric]} sets ({metric}); evaluate the run again on its whole grid."
             )
 
 
 def _cell_name(row: pd.Series) -> str:
-    return (
-        f"{row['dataset']} {row['metric']} of {row['method']} ({row['variant']}, {row['recipe']}, seed {row['seed']}) "
-        f"at layer {row['layer']}, dim {row['dim']}"
-    )
+    run = [
+        row["variant"],
+        row["recipe"],
+        *([] if row["backend"] == NATIVE else [row["backend"]]),
+        f"seed {row['seed']}",
+    ]
+    at = _place(row["query_layer"], row["layer"], row["dim"])
+    return f"{row['dataset']} {row['metric']} of {row['method']} ({', '.join(run)}) at {at}"
+
+
+def _place(query_layer: int, layer: int, dim: int) -> str:
+    sides = f"layer {layer}" if query_layer == layer else f"query layer {query_layer}, document layer {layer}"
+    return f"{sides}, dim {dim}"

@@ -1,90 +1,29 @@
-"""Grid tables of one dataset and metric (csv, markdown, LaTeX), and their means per layer, per dim and wins per method.
+"""Tables of the cells table as csv, markdown and LaTeX: the grid, its means and wins, bands of dims, single sets.
 
-All of them hold means over seeds. What is compared is what is printed: bold, ties and "strictly best" follow the values
-rounded to `decimals`, so that a reader can recount them from the page. Missing cells print as an en dash and never
-enter a mean silently: a mean over dims (or layers) is given only to rows that have all of them, and where some row has
-not, a second table gives the means over the cells that all rows share.
+All of them hold means over seeds of the native runs and mark the best printed value. Missing cells print as an en dash,
+and where some row lacks one, a second table gives the means over the cells that all rows share (see `means`). Layers
+are those of the query side.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from matryobench.analysis.cells import LINE, over_seeds, select
-from matryobench.errors import InputError
-from matryobench.files import write_text
+from matryobench.analysis.blocks import MISSING, Block, number, write
+from matryobench.analysis.cells import AVERAGE, LINE
+from matryobench.analysis.means import band_means, bands_of, grid, is_partial, marginal_means, mark, wins
+from matryobench.errors import InputError, unknown_name
 
-MISSING = "\N{EN DASH}"
-_OTHER = {"layer": "dim", "dim": "layer"}
-
-
-@dataclass(frozen=True)
-class Block:
-    """A printed table of text cells.
-
-    The first `labels` columns name a row, the first `group` of these bind rows together; `bold` holds (row, column).
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    labels: int
-    group: int
-    bold: frozenset[tuple[int, int]] = frozenset()
-
-
-def grid(
-    frame: pd.DataFrame, *, dataset: str, metric: str, decimals: int = 4, titles: Mapping[str, str] | None = None
-) -> pd.DataFrame:
-    """Per recipe, layer, method, variant and dim: title, mean, sd (n - 1; NaN for one seed), seeds, shown, best, sole.
-
-    `shown` is the mean at the printed precision; `best` marks the highest of at least two shown values of one (recipe,
-    layer, dim), `sole` a best without a tie. `titles` maps methods to titles and gives their order (default: the names,
-    alphabetically). Raises InputError for a method without a title, and as `cells.select` does.
-    """
-    cells = over_seeds(select(frame, dataset, metric))
-    titles = {name: name for name in sorted(cells["method"].unique())} if titles is None else titles
-    bare = sorted(set(cells["method"]) - set(titles))
-    if bare:
-        raise InputError(f"cells table: no title for the method(s) {', '.join(bare)}; add one for each of them.")
-    cells["title"] = cells["method"].map(dict(titles))
-    cells["rank"] = cells["method"].map({method: place for place, method in enumerate(titles)})
-    cells["shown"] = cells["mean"].map(lambda value: float(f"{value:.{decimals}f}"))
-    rivals = cells.groupby(["recipe", "layer", "dim"])["shown"]
-    cells["best"] = (cells["shown"] == rivals.transform("max")) & (rivals.transform("size") > 1)
-    winners = cells.groupby(["recipe", "layer", "dim"])["best"].transform("sum")
-    cells["sole"] = cells["best"] & (winners == 1)
-    return cells.sort_values(["recipe", "layer", "rank", "variant", "dim"], ignore_index=True).drop(columns="rank")
-
-
-def marginal_means(cells: pd.DataFrame, over: str, *, shared: bool = False) -> pd.DataFrame:
-    """Means of a `grid` over one axis ("layer" or "dim") per recipe, method, variant and the other axis: value, cells.
-
-    Only rows that have all cells of their recipe there; with `shared`, all rows, over the cells that all of them have.
-    """
-    at = _OTHER[over]
-    if shared:
-        rows = cells[LINE].drop_duplicates().groupby("recipe").size()
-        held = cells.groupby(["recipe", "layer", "dim"])["mean"].transform("size")
-        cells = cells[held == cells["recipe"].map(rows)]
-    by = [*LINE, "title", at]
-    means = cells.groupby(by, as_index=False, sort=False).agg(value=("mean", "mean"), cells=("mean", "size"))
-    full = means["recipe"].map(cells.groupby("recipe")[over].nunique())
-    return means if shared else means[means["cells"] == full].reset_index(drop=True)
-
-
-def wins(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per recipe, method, variant of a `grid`: its cells, those with a rival (compared), strictly_best, tied_best."""
-    compared = cells.groupby(["recipe", "layer", "dim"])["mean"].transform("size") > 1
-    marked = cells.assign(compared=compared, tied=cells["best"] & ~cells["sole"])
-    return marked.groupby([*LINE, "title"], as_index=False, sort=False).agg(
-        cells=("mean", "size"), compared=("compared", "sum"), strictly_best=("sole", "sum"), tied_best=("tied", "sum")
-    )
+_ROW = ["recipe", "layer", "method", "variant"]
+_SCOPES = {  # name in the csv files -> what titles add
+    "all_cells": "",
+    "shared_cells": " in the cells that all rows of the recipe have (compare within a column)",
+}
 
 
 def write_grid(
@@ -98,13 +37,9 @@ def write_grid(
 ) -> list[Path]:
     """Writes the full grid as `stem`.csv (exact values, empty where missing), .md and .tex; returns the three paths."""
     cells = grid(frame, dataset=dataset, metric=metric, decimals=decimals, titles=titles)
-    wide = cells.pivot(index=["recipe", "layer", "method", "variant"], columns="dim", values=["mean", "sd"])
-    wide = wide.reindex(pd.MultiIndex.from_frame(cells[list(wide.index.names)].drop_duplicates()))
-    spread = bool(cells["sd"].notna().any())
-    columns = [(name, dim) for dim in sorted(cells["dim"].unique()) for name in ("mean", "sd")[: 1 + spread]]
-    exact = wide[columns].set_axis([f"{dim}" if name == "mean" else f"{dim} sd" for name, dim in columns], axis=1)
-    text = exact.reset_index().to_csv(index=False, lineterminator="\n")
-    return _write(stem, text, [_grid_block(cells, dataset, metric, decimals)])
+    dims = {dim: str(dim) for dim in sorted(cells["dim"].unique())}
+    title = f"{metric}, {dataset}, per layer and dim{_seeds(cells)}"
+    return write(stem, _wide(cells, _ROW, "dim", dims), [_block(title, cells, cells, _ROW, 2, "dim", dims, decimals)])
 
 
 def write_summary(
@@ -118,14 +53,14 @@ def write_summary(
 ) -> list[Path]:
     """Writes the means per layer and per dim and the counts of best cells as `stem`.csv (tidy), .md and .tex."""
     cells = grid(frame, dataset=dataset, metric=metric, decimals=decimals, titles=titles)
-    partial = _is_partial(cells)
     tidy, blocks = [], []
-    for shared in (False, True)[: 1 + partial]:
-        for over in ("dim", "layer"):
-            means = marginal_means(cells, over, shared=shared)
-            scope = "shared_cells" if shared else "all_cells"
-            tidy.append(means.assign(statistic=f"mean_over_{over}s", scope=scope))
-            blocks.append(_means_block(cells, means, over, shared, dataset, metric, decimals))
+    for scope in _scopes(cells):
+        for over, at in (("dim", "layer"), ("layer", "dim")):
+            means = marginal_means(cells, over, shared=scope != "all_cells")
+            tidy.append(means.rename(columns={"mean": "value"}).assign(statistic=f"mean_over_{over}s", scope=scope))
+            title = f"{metric}, {dataset}, mean over {over}s{_SCOPES[scope]}"
+            keys = {key: f"{at} {key}" for key in sorted(cells[at].unique())}
+            blocks.append(_means_block(title, cells, means, at, keys, decimals))
     counts = wins(cells)
     for name in ("compared", "strictly_best", "tied_best"):
         one = counts[[*LINE, "cells"]].assign(value=counts[name], statistic=name, scope="all_cells")
@@ -133,117 +68,136 @@ def write_summary(
     columns = ["statistic", "scope", *LINE, "layer", "dim", "value", "cells"]
     exact = pd.concat(tidy, ignore_index=True).reindex(columns=columns)
     exact[["layer", "dim"]] = exact[["layer", "dim"]].astype("Int64")
-    rows = [tuple(str(entry) for entry in row) for row in counts.drop(columns="method").itertuples(index=False)]
-    labels = [(recipe, title, variant) for recipe, variant, title, *_ in rows]
+    shown = counts[["recipe", "title", "variant", "cells", "compared", "strictly_best", "tied_best"]].astype("str")
     header = ("recipe", "method", "variant", "cells", "compared", "strictly best", "tied best")
-    body = tuple((*label, *row[3:]) for label, row in zip(labels, rows, strict=True))
-    blocks.append(
-        Block(f"{metric}, {dataset}, cells where a method is best among those that have the cell", header, body, 3, 1)
+    title = f"{metric}, {dataset}, cells where a method is best among those that have the cell"
+    blocks.append(Block(title, header, tuple(shown.itertuples(index=False, name=None)), 3, 1))
+    return write(stem, exact.to_csv(index=False, lineterminator="\n"), blocks)
+
+
+def write_bands(
+    frame: pd.DataFrame,
+    stem: Path,
+    *,
+    dataset: str,
+    metric: str,
+    bands: Sequence[int],
+    decimals: int = 4,
+    titles: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Writes the mean over all cells and over each band of dims as `stem`.csv (tidy), .md and .tex.
+
+    `bands` are the upper ends of bands, e.g. [32, 64] for dims up to 32, 33 to 64, and above. They stand beside the
+    mean because that hides opposite effects at small and at large widths.
+    """
+    cells = grid(frame, dataset=dataset, metric=metric, decimals=decimals, titles=titles)
+    wanted = bands_of(list(cells["dim"]), bands)
+    keys = {band.title: band.title for band in wanted}
+    tidy, blocks = [], []
+    for scope in _scopes(cells):
+        means = band_means(cells, wanted, shared=scope != "all_cells")
+        tidy.append(means.assign(statistic="mean_over_band", scope=scope))
+        title = f"{metric}, {dataset}, mean over layers and bands of dims{_SCOPES[scope]}"
+        blocks.append(_means_block(title, cells, means, "band", keys, decimals))
+    exact = pd.concat(tidy, ignore_index=True).rename(columns={"mean": "value"})
+    for name in ("low", "high"):
+        exact[name] = exact["band"].map({band.title: getattr(band, name) for band in wanted})
+    columns = ["statistic", "scope", *LINE, "band", "low", "high", "value", "cells"]
+    return write(stem, exact[columns].to_csv(index=False, lineterminator="\n"), blocks)
+
+
+def write_sets(
+    frame: pd.DataFrame,
+    stem: Path,
+    *,
+    metric: str,
+    cells: Sequence[tuple[int, int]] = (),
+    datasets: Sequence[str] | None = None,
+    decimals: int = 4,
+    titles: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Writes the values on the single sets, one column each, at some cells as `stem`.csv (exact), .md and .tex.
+
+    `cells` are (query layer, dim) pairs; those that no run has are left out. By default it is the deepest layer at the
+    largest dim. `datasets` gives the columns and their order; by default all that have the metric, the average last.
+    Raises InputError for a metric or dataset that the table lacks and where no run has any of the cells.
+    """
+    rows = frame[frame["metric"] == metric]
+    if rows.empty:
+        raise unknown_name("cells table", "metric", metric, frame["metric"].unique())
+    names = list(datasets or sorted(set(rows["dataset"]), key=lambda name: (name == AVERAGE, name)))
+    grids = []
+    for name in names:
+        # a dataset that is not there is refused by grid, which then must see what is there
+        own = rows[rows["dataset"] == name] if name in set(rows["dataset"]) else rows
+        one = grid(own, dataset=name, metric=metric, decimals=decimals, titles=titles)
+        grids.append(one.assign(dataset=name))
+    found = pd.concat(grids, ignore_index=True)
+    largest = (int(found["layer"].max()), int(found["dim"].max()))
+    places = {(layer, dim): place for place, (layer, dim) in enumerate(cells or [largest])}
+    found["place"] = [places.get(cell, -1) for cell in zip(found["layer"], found["dim"], strict=True)]
+    found = found[found["place"] >= 0].sort_values(["recipe", "place"], kind="stable")
+    if found.empty:
+        asked = ", ".join(f"(layer {layer}, dim {dim})" for layer, dim in places)
+        raise InputError(f"cells table: no run was evaluated at {asked}; name cells of the grid.")
+    keys = ["recipe", "layer", "dim", "method", "variant"]
+    columns = {name: name for name in names}
+    title = f"{metric} per set{_seeds(found)}"
+    return write(
+        stem,
+        _wide(found, keys, "dataset", columns),
+        [_block(title, found, found, keys, 3, "dataset", columns, decimals)],
     )
-    return _write(stem, exact.to_csv(index=False, lineterminator="\n"), blocks)
 
 
-def to_markdown(blocks: Sequence[Block]) -> str:
-    """The blocks as pipe tables under their titles, numbers right-aligned."""
-    parts = []
-    for block in blocks:
-        lines = [f"**{block.title}**", "", _pipe(block.header)]
-        lines.append(_pipe([":--"] * block.labels + ["--:"] * (len(block.header) - block.labels)))
-        for at, row in enumerate(block.rows):
-            plain = [entry.replace("|", "\\|") for entry in row]
-            lines.append(_pipe(f"**{e}**" if (at, place) in block.bold else e for place, e in enumerate(plain)))
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+def _scopes(cells: pd.DataFrame) -> list[str]:
+    return list(_SCOPES)[: 1 + is_partial(cells)]
 
 
-def to_latex(blocks: Sequence[Block]) -> str:
-    """The blocks as tabulars for the package booktabs, a rule between groups, repeated group labels blank."""
-    parts = []
-    for block in blocks:
-        columns = "l" * block.labels + "r" * (len(block.header) - block.labels)
-        lines = [f"% {block.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-        lines += [" & ".join(map(_escaped, block.header)) + r" \\", r"\midrule"]
-        before: tuple[str, ...] = ()
-        for at, row in enumerate(block.rows):
-            key = row[: block.group]
-            if before and key != before:
-                lines.append(r"\midrule")
-            texts = [_escaped(entry) for entry in row]
-            texts = [rf"\textbf{{{e}}}" if (at, place) in block.bold else e for place, e in enumerate(texts)]
-            shared = [place for place in range(block.group) if before[: place + 1] == key[: place + 1]]
-            texts = ["" if place in shared else entry for place, entry in enumerate(texts)]
-            lines.append(" & ".join(texts) + r" \\")
-            before = key
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
-    return "\n".join(parts)
-
-
-def _grid_block(cells: pd.DataFrame, dataset: str, metric: str, decimals: int) -> Block:
-    dims = sorted(cells["dim"].unique())
-    rows, bold = [], set()
-    for at, (_, line) in enumerate(cells.groupby(["recipe", "layer", "method", "variant"], sort=False)):
-        printed = {
-            d: _printed(mean, sd, decimals) for d, mean, sd in zip(line["dim"], line["mean"], line["sd"], strict=True)
-        }
-        best = set(line["dim"][line["best"]])
-        bold |= {(at, 4 + place) for place, dim in enumerate(dims) if dim in best}
-        names = [str(line[name].iloc[0]) for name in ("recipe", "layer", "title", "variant")]
-        rows.append((*names, *(printed.get(dim, MISSING) for dim in dims)))
+def _seeds(cells: pd.DataFrame) -> str:
+    """What a title says about how many seeds the means are over."""
     seeds = sorted(cells["seeds"].unique())
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    title = f"{metric}, {dataset}, per layer and dim" + ("" if seeds == [1] else f" (mean ± sd over {count} seeds)")
-    header = ("recipe", "layer", "method", "variant", *map(str, dims))
-    return Block(title, header, tuple(rows), 4, 2, frozenset(bold))
+    return "" if seeds == [1] else f" (mean ± sd over {count} seeds)"
+
+
+def _wide(cells: pd.DataFrame, keys: Sequence[str], column: str, columns: Mapping[Any, str]) -> str:
+    """csv text: a row per `keys` in the order of `cells`, exact means and, with several seeds, "sd" columns."""
+    wide = cells.pivot(index=list(keys), columns=column, values=["mean", "sd"])
+    wide = wide.reindex(pd.MultiIndex.from_frame(cells[list(keys)].drop_duplicates()))
+    spread = bool(cells["sd"].notna().any())
+    order = [(name, key) for key in columns for name in ("mean", "sd")[: 1 + spread]]
+    exact = wide[order].set_axis([columns[key] + " sd" * (name == "sd") for name, key in order], axis=1)
+    return str(exact.reset_index().to_csv(index=False, lineterminator="\n"))
 
 
 def _means_block(
-    cells: pd.DataFrame, means: pd.DataFrame, over: str, shared: bool, dataset: str, metric: str, decimals: int
+    title: str, cells: pd.DataFrame, means: pd.DataFrame, column: str, columns: Mapping[Any, str], decimals: int
 ) -> Block:
-    at = _OTHER[over]
-    keys = sorted(cells[at].unique())
-    value = {(*map(str, row[:3]), row[4]): float(row[5]) for row in means.itertuples(index=False)}
-    shown = {key: float(f"{number:.{decimals}f}") for key, number in value.items()}
+    values = mark(means, ["recipe", column], decimals).assign(sd=math.nan)
+    return _block(title, cells, values, LINE, 1, column, columns, decimals)
+
+
+def _block(
+    title: str,
+    cells: pd.DataFrame,
+    values: pd.DataFrame,
+    keys: Sequence[str],
+    group: int,
+    column: str,
+    columns: Mapping[Any, str],
+    decimals: int,
+) -> Block:
+    """A row per distinct `keys` of `cells`, and in the columns the mean, sd and best of `values` at (*keys, column)."""
+    names = dict(zip(cells["method"], cells["title"], strict=True))
+    held = values.set_index([*keys, column])[["mean", "sd", "best"]].to_dict("index")
     rows, bold = [], set()
-    lines = cells[[*LINE, "title"]].drop_duplicates()
-    for place, line in enumerate(lines.itertuples(index=False)):
-        texts = []
-        for column, key in enumerate(keys):
-            own = (line.recipe, line.method, line.variant, key)
-            rivals = [number for other, number in shown.items() if other[0] == line.recipe and other[3] == key]
-            texts.append(_printed(value[own], math.nan, decimals) if own in value else MISSING)
-            if own in shown and len(rivals) > 1 and shown[own] == max(rivals):
-                bold.add((place, 3 + column))
-        rows.append((str(line.recipe), str(line.title), str(line.variant), *texts))
-    scope = " in the cells that all rows of the recipe have (compare within a column)" if shared else ""
-    header = ("recipe", "method", "variant", *(f"{at} {key}" for key in keys))
-    return Block(f"{metric}, {dataset}, mean over {over}s{scope}", header, tuple(rows), 3, 1, frozenset(bold))
-
-
-def _is_partial(cells: pd.DataFrame) -> bool:
-    held = cells.groupby(LINE)["mean"].transform("size")
-    by_recipe = cells.groupby("recipe")
-    return bool((held < by_recipe["layer"].transform("nunique") * by_recipe["dim"].transform("nunique")).any())
-
-
-def _write(stem: Path, exact: str, blocks: Sequence[Block]) -> list[Path]:
-    texts = {".csv": exact, ".md": to_markdown(blocks), ".tex": to_latex(blocks)}
-    paths = [stem.with_name(stem.name + suffix) for suffix in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        write_text(path, text)
-    return paths
-
-
-def _printed(mean: float, sd: float, decimals: int) -> str:
-    text = f"{mean:.{decimals}f}"
-    return text if math.isnan(sd) else f"{text} ± {sd:.{decimals}f}"
-
-
-def _pipe(entries: Iterator[str] | Sequence[str]) -> str:
-    return "| " + " | ".join(entries) + " |"
-
-
-def _escaped(text: str) -> str:
-    special = {c: rf"\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-    special |= {"^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-    special |= {"±": r"$\pm$", MISSING: "--", "→": r"$\rightarrow$"}
-    return "".join(special.get(letter, letter) for letter in text)
+    for at, key in enumerate(cells[list(keys)].drop_duplicates().itertuples(index=False, name=None)):
+        texts = [names[entry] if name == "method" else str(entry) for name, entry in zip(keys, key, strict=True)]
+        for entry in columns:
+            value = held.get((*key, entry))
+            if value and value["best"]:
+                bold.add((at, len(texts)))
+            texts.append(number(value["mean"], decimals, value["sd"]) if value else MISSING)
+        rows.append(tuple(texts))
+    return Block(title, (*keys, *columns.values()), tuple(rows), len(keys), group, frozenset(bold))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.colors import CenteredNorm
@@ -26,14 +26,19 @@ def draw(
     baseline: str,
     variant: str | None = None,
     recipes: Mapping[str, str] | None = None,
+    methods: Sequence[str] | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> Figure:
     """Mean over seeds minus the baseline's mean at the same recipe, layer and dim; hatched where one is missing.
 
-    `variant` names the baseline's variant and may be left out where it has one. Methods that share no cell with the
-    baseline have no panel. Raises InputError for a baseline or variant that the table lacks, for a baseline with
-    several variants and none named, and where nothing can be compared.
+    `variant` names the baseline's variant and may be left out where it has one. `recipes` gives recipes their titles
+    and order; `methods` restricts the figure to some (and the baseline), and `titles` gives methods other titles in it.
+    Layers are those of the query side. Methods that share no cell with the baseline have no panel. Raises InputError
+    for a baseline, method or variant that the table lacks, for a baseline with several variants and none named, and
+    where nothing can be compared.
     """
-    means = over_seeds(select(frame, dataset, metric))
+    methods = None if methods is None else [*methods, baseline]
+    means = over_seeds(select(frame, dataset, metric, methods=methods))
     of_baseline = means[means["method"] == baseline]
     if of_baseline.empty:
         raise unknown_name("cells table", "baseline method", baseline, means["method"].unique())
@@ -43,20 +48,20 @@ def draw(
     variant = variants[0] if variant is None else variant
     if variant not in variants:
         raise unknown_name("cells table", f"variant of baseline {baseline!r}", variant, variants)
-    lines = theme.lines(means, styles)
+    lines = theme.lines(means, styles, titles)
     base = next(line for line in lines if (line.method, line.variant) == (baseline, variant))
-    titles = theme.recipe_titles(means, recipes)
+    rows = theme.recipe_titles(means, recipes)
     layers, dims = sorted(means["layer"].unique()), sorted(means["dim"].unique())
     cell = ["recipe", "layer", "dim"]
     reference = of_baseline[of_baseline["variant"] == variant].set_index(cell)["mean"]
     means = means.join(reference.rename("reference"), on=cell)
     means["difference"] = means["mean"] - means["reference"]
     panels = []
-    for recipe, recipe_title in titles.items():
+    for recipe, recipe_title in rows.items():
         for line in lines:
             at = (means["recipe"] == recipe) & (means["method"] == line.method) & (means["variant"] == line.variant)
             if line is not base and means.loc[at, "difference"].notna().any():
-                title = f"{line.title}, {recipe_title}" if len(titles) > 1 else line.title
+                title = f"{line.title}, {recipe_title}" if len(rows) > 1 else line.title
                 panels.append(matrices.Panel(recipe, title, matrices.on_grid(means[at], "difference", layers, dims)))
     if not panels:
         raise InputError(f"no method shares a cell with baseline {baseline!r} ({variant}); evaluate one on its cells.")

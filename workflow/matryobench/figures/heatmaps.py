@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,21 +21,24 @@ def draw(
     dataset: str,
     metric: str,
     recipes: Mapping[str, str] | None = None,
+    methods: Sequence[str] | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> Figure:
     """The heat-maps (means over seeds) of one dataset and metric of a cells table; hatched cells were not evaluated.
 
-    `recipes` gives recipes their titles and order. Raises InputError as `cells.select` and `theme.lines` do.
+    `recipes` gives recipes their titles and order; `methods` restricts the figure to some, and `titles` gives methods
+    other titles in it. Layers are those of the query side. Raises InputError as `cells.select` and `theme.lines` do.
     """
-    means = over_seeds(select(frame, dataset, metric))
-    titles = theme.recipe_titles(means, recipes)
+    means = over_seeds(select(frame, dataset, metric, methods=methods))
+    rows = theme.recipe_titles(means, recipes)
     layers, dims = sorted(means["layer"].unique()), sorted(means["dim"].unique())
     panels = []
-    lines = theme.lines(means, styles)
-    for recipe, recipe_title in titles.items():
+    lines = theme.lines(means, styles, titles)
+    for recipe, recipe_title in rows.items():
         for line in lines:
             at = (means["recipe"] == recipe) & (means["method"] == line.method) & (means["variant"] == line.variant)
             if at.any():
-                title = f"{line.title}, {recipe_title}" if len(titles) > 1 else line.title
+                title = f"{line.title}, {recipe_title}" if len(rows) > 1 else line.title
                 panels.append(matrices.Panel(recipe, title, matrices.on_grid(means[at], "mean", layers, dims)))
     norm = matrices.normalised(means["mean"].min(), means["mean"].max())
     printed = matrices.compact(list(means["mean"]), signed=False)

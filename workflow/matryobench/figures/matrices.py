@@ -13,11 +13,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from matryobench.figures import theme
 
 TEXT = 5.5  # points
 LINE_HEIGHT = 11.0  # of a matrix row, points
+ABOVE = 108.0  # height of axes above a matrix, points
 HATCH = "////"
 
 
@@ -43,40 +45,52 @@ def draw(
     printed: Callable[[float], str],
     label: str,
     note: str,
+    above: Callable[[Axes, Panel], None] | None = None,
 ) -> Figure:
     """The panels, each group from a new row on, a colour bar with `label`, and a hatched swatch with `note` if needed.
 
-    `printed` gives the text of a value.
+    `printed` gives the text of a value. `above` draws something else on a panel into axes above its matrix.
     """
     scale = ScalarMappable(norm, colours)
     layers, dims = list(panels[0].values.index), list(panels[0].values.columns)
     shown = [printed(v) for panel in panels for v in panel.values.to_numpy().ravel() if math.isfinite(v)]
     cell = max(len(text) for text in (*shown, *map(str, dims))) * theme.CHARACTER * TEXT + 1.5
-    columns = max(1, int((theme.WIDTH * theme.POINTS - 30) / (len(dims) * cell + 10)))
+    wide = len(dims) * cell if above is None else max(len(dims) * cell, ABOVE)
+    apart = 10 if above is None else 36  # axes above have tick labels of their own
+    columns = max(1, int((theme.WIDTH * theme.POINTS - 30) / (wide + apart)))
     rows = _arranged(panels, columns)
     columns = max(len(row) for row in rows)
-    width = min(theme.WIDTH, (columns * (len(dims) * cell * 1.15 + 10) + 40) / theme.POINTS)
+    width = min(theme.WIDTH, (columns * (wide * 1.15 + apart) + 40) / theme.POINTS)
     width = max(width, 3.3)  # room for the colour bar and its label
-    inner = (width * theme.POINTS - 30) / columns - 10
+    inner = (width * theme.POINTS - 30) / columns - apart
     titles = {panel.title: theme.wrapped(panel.title, inner) for panel in panels}
     broken = max(text.count("\n") + 1 for text in titles.values())
-    height = (len(rows) * (len(layers) * LINE_HEIGHT + broken * 9 + 16) + 66) / theme.POINTS
+    heights = [len(layers) * LINE_HEIGHT] if above is None else [ABOVE, len(layers) * LINE_HEIGHT]
+    between = broken * 9 + 16 + 24 * (len(heights) - 1)  # titles, tick labels and axis labels
+    height = (len(rows) * (sum(heights) + between) + 66) / theme.POINTS
     with theme.context():
         figure = Figure(figsize=(width, height), layout=theme.layout())
-        axes = figure.subplots(len(rows), columns, squeeze=False)
+        deep = len(heights)  # rows of axes per row of panels
+        axes = figure.subplots(len(rows) * deep, columns, squeeze=False, height_ratios=heights * len(rows))
         size = min(TEXT, inner / len(dims) / (max(len(text) for text in shown) * theme.CHARACTER))
         for at, row in enumerate(rows):
-            for place, ax in enumerate(axes[at]):
+            for place in range(columns):
+                top, ax = axes[at * deep, place], axes[at * deep + deep - 1, place]
                 if place >= len(row):
+                    top.set_axis_off()
                     ax.set_axis_off()
                     continue
                 _matrix(ax, row[place], norm, scale, printed, size)
-                ax.set_title(titles[row[place].title], pad=3)
+                if above is not None:
+                    above(top, row[place])
+                top.set_title(titles[row[place].title], pad=3)
                 ax.tick_params(labelleft=place == 0)
                 ax.set_ylabel("layer" if place == 0 else "", labelpad=2)
                 lowest = at + 1 == len(rows) or place >= len(rows[at + 1])
                 ax.set_xlabel("embedding dimension" if lowest else "", labelpad=2)
-        bar = figure.colorbar(scale, ax=axes, location="bottom", fraction=0.05, aspect=40, shrink=0.6, pad=0.04)
+        ticks = MaxNLocator(int(0.6 * width * theme.POINTS / 36), steps=[1, 2, 2.5, 5, 10])
+        bar = figure.colorbar(scale, ax=axes, location="bottom", fraction=0.05, aspect=40, shrink=0.6,
+                              pad=min(0.04, 0.1 / height), ticks=ticks)  # fmt: skip
         bar.set_label(label)
         bar.outline.set_linewidth(0.4)
         if any(panel.values.isna().any(axis=None) for panel in panels):

@@ -1,4 +1,4 @@
-"""Figure 1 of the 2D Matryoshka paper: a panel per layer, dims on x, a line per method, a row of panels per recipe.
+"""Figures 1 to 5 of the 2D Matryoshka paper: a panel per layer, dims on x, a line per method, a row per recipe.
 
 Points are joined only between neighbouring dims of the grid, so a method known on some cells shows no invented line.
 With several seeds a line is their mean and its band their range.
@@ -7,7 +7,7 @@ With several seeds a line is their mean and its band their range.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from matryobench.analysis.cells import over_seeds, select
 from matryobench.figures import theme
 from matryobench.figures.theme import Line, Style
 
-ROW = 1.4  # height of a row of panels, inches
+ROW, TALL = 1.4, 1.9  # height of a row of panels, inches
+CROWDED = 9  # more lines than this need larger panels
 
 
 def draw(
@@ -32,28 +33,34 @@ def draw(
     dataset: str,
     metric: str,
     recipes: Mapping[str, str] | None = None,
-    columns: int = 6,
+    methods: Sequence[str] | None = None,
+    titles: Mapping[str, str] | None = None,
+    columns: int | None = None,
 ) -> Figure:
     """The panels of one dataset and metric of a cells table.
 
-    `recipes` gives recipes their titles and order; more than `columns` layers continue in further rows.
+    `recipes` gives recipes their titles and order; `methods` restricts the figure to some, and `titles` gives methods
+    other titles in it. Layers are those of the query side; more than `columns` of them (6, with many lines 3) continue
+    in further rows.
     Raises InputError as `cells.select` and `theme.lines` do.
     """
-    means = over_seeds(select(frame, dataset, metric))
-    lines = theme.lines(means, styles)
-    titles = theme.recipe_titles(means, recipes)
+    means = over_seeds(select(frame, dataset, metric, methods=methods))
+    lines = theme.lines(means, styles, titles)
+    rows = theme.recipe_titles(means, recipes)
     layers, dims = sorted(means["layer"].unique()), sorted(means["dim"].unique())
-    columns = min(columns, len(layers))
+    crowded = len(lines) > CROWDED
+    columns = min(columns or (3 if crowded else 6), len(layers))
+    row_height = TALL if crowded else ROW
     deep = math.ceil(len(layers) / columns)  # rows of panels per recipe
     width = min(theme.WIDTH, 1.0 + 2.0 * columns)
     legend = theme.legend_columns([line.title for line in lines], width)
     entries = math.ceil(len(lines) / legend)
     with theme.context():
-        height = ROW * deep * len(titles) + 0.55 + 0.16 * entries
+        height = row_height * deep * len(rows) + 0.55 + 0.16 * entries
         figure = Figure(figsize=(width, height), layout=theme.layout())
-        axes = figure.subplots(deep * len(titles), columns, squeeze=False, sharey=True)
+        axes = figure.subplots(deep * len(rows), columns, squeeze=False, sharey=True)
         panel = (width - 0.55) / columns - 0.08
-        for block, (recipe, title) in enumerate(titles.items()):
+        for block, (recipe, title) in enumerate(rows.items()):
             for place in range(deep * columns):
                 row, column = block * deep + place // columns, place % columns
                 ax = axes[row, column]
@@ -64,11 +71,11 @@ def draw(
                 _panel(ax, inside, lines, dims, panel)
                 if row == 0 or deep > 1:
                     ax.set_title(f"layer {layers[place]}", pad=3)
-                below = place + columns < len(layers) or (block + 1 < len(titles) and column < len(layers))
+                below = place + columns < len(layers) or (block + 1 < len(rows) and column < len(layers))
                 ax.tick_params(labelbottom=not below, labelleft=column == 0)
                 last = place % columns == columns - 1 or place == len(layers) - 1
-                if len(titles) > 1 and last:
-                    label = theme.wrapped(title, ROW * theme.POINTS * 0.8)
+                if len(rows) > 1 and last:
+                    label = theme.wrapped(title, row_height * theme.POINTS * 0.8)
                     ax.annotate(label, (1.0, 0.5), (4, 0), "axes fraction", "offset points",
                                 rotation=270, va="center", ha="left", fontweight="bold")  # fmt: skip
         figure.supxlabel("embedding dimension")
@@ -109,8 +116,9 @@ def _look(line: Line) -> dict[str, Any]:
         "linewidth": 1.0,
         "marker": line.marker,
         "markersize": 3.6,
-        "markeredgewidth": 0.4 if filled else 0.9,
-        "markeredgecolor": "white" if filled else line.colour,
+        "markeredgewidth": 0.4 if filled and not line.hollow else 0.9,
+        "markeredgecolor": "white" if filled and not line.hollow else line.colour,
+        "markerfacecolor": "white" if line.hollow else line.colour,
     }
 
 

@@ -7,6 +7,7 @@ Sizes are in inches (7 = the text width of a two-column paper), font sizes in po
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.style
+import numpy as np
 import pandas as pd
-from matplotlib.colors import is_color_like
+from matplotlib.colors import is_color_like, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.markers import MarkerStyle
@@ -34,6 +36,7 @@ METRICS = {
     "spearman_cosine": "Spearman's \N{GREEK SMALL LETTER RHO} of cosine similarity",
     "ndcg@10": "nDCG@10",
     "mrr@10": "MRR@10",
+    "recall@100": "Recall@100",
     "accuracy": "Accuracy",
 }
 
@@ -76,7 +79,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Line:
-    """One (method, variant) as drawn: variants share colour and marker and differ by dash pattern."""
+    """One (method, variant) as drawn: variants share hue and marker and differ by dashes, lightness and open markers."""
 
     method: str
     variant: str
@@ -84,6 +87,7 @@ class Line:
     colour: str
     marker: str
     dashes: tuple[float, tuple[float, ...]] | str
+    hollow: bool = False
 
 
 def context() -> AbstractContextManager[None]:
@@ -97,13 +101,15 @@ def layout() -> ConstrainedLayoutEngine:
     return ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
 
 
-def lines(rows: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line]:
+def lines(rows: pd.DataFrame, styles: Mapping[str, Style], titles: Mapping[str, str] | None = None) -> list[Line]:
     """The lines that `rows` (with columns method, variant) ask for, in the order of `styles`, variants within.
 
-    A variant has the same dash pattern for every method: "paper" is solid if present, then "released", then the rest
-    by name. It is named in the title only where its method has several. Raises InputError for a method without a style
-    and for a style that cannot be drawn.
+    The first variant of a method ("paper", then "released", then the rest by name) is solid and in the method's colour,
+    the others have dash patterns and shades of it. A variant is named only where its method has several.
+    `titles` replaces titles of methods in this figure. Raises InputError for a method without a style and for a style
+    that cannot be drawn.
     """
+    titles = titles or {}
     held = {str(method): sorted(set(own["variant"]), key=_variant_rank) for method, own in rows.groupby("method")}
     for method in held:
         if method not in styles:
@@ -112,13 +118,24 @@ def lines(rows: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line]:
                 f"{', '.join(styles) or 'no method'} has."
             )
         _check(method, styles[method])
-    variants = sorted({name for names in held.values() for name in names}, key=_variant_rank)
     found = []
     for method, style in styles.items():
-        for variant in held.get(method, ()):
-            title = style.title if len(held[method]) == 1 else f"{style.title} ({variant})"
-            dashes = _dashes(variants.index(variant))
-            found.append(Line(method, variant, title, style.colour, style.marker, dashes))
+        variants = held.get(method, [])
+        name = titles.get(method, style.title)
+        for place, (variant, colour) in enumerate(zip(variants, shades(style.colour, len(variants)), strict=True)):
+            title = name if len(variants) == 1 else f"{name} ({variant})"
+            found.append(Line(method, variant, title, colour, style.marker, _dashes(place), place % 2 == 1))
+    return found
+
+
+def shades(colour: str, count: int) -> list[str]:
+    """`count` colours of one hue: the colour itself, then alternately darker and lighter ones as "#rrggbb"."""
+    base = np.array(to_rgb(colour))
+    steps = max(1, math.ceil((count - 1) / 2))
+    found = [colour][:count]
+    for place in range(1, count):
+        end = float(place % 2 == 0)  # black, white
+        found.append(to_hex(base + (end - base) * (0.4 + 0.15 * (1 - end)) * math.ceil(place / 2) / steps))
     return found
 
 

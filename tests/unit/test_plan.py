@@ -127,7 +127,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"sts__evaluate": ["demo-sts-role"]}, r"sts.evaluate.0: unknown data set 'demo-sts-role'; did you mean demo-sts-roles"),
     ({"sts__evaluate": ["demo-triplets"]}, r"sts.evaluate.0: 'demo-triplets' has triplets; an STS test set needs scored"),
     ({"sts__evaluate": ["demo-sts-roles"] * 2}, r"'demo-sts-roles' is listed twice; list every test set once"),
-    ({"sts__recipes__v1__train": "demo-text"}, r"sts.recipes.v1.train: 'demo-text' is plain text; name a dataset of"),
+    ({"sts__recipes__v1__train": "demo-text"}, r"sts.recipes.v1.train: 'demo-text' has text; name a dataset of"),
     ({"sts__grid": {"layers": [1, 5], "dims": [8]}}, r"sts.grid.layers: layer 5 is not in 1..4, the backbone's layers"),
     ({"sts__grid": {"layers": [1], "dims": [33]}}, r"sts.grid.dims: dim 33 is not in 1..32, the backbone's width"),
     ({"sts__grid": {"layers": [0], "dims": [8]}}, r"'sts.grid.layers': 0 is below 1; layers and dims count from 1"),

@@ -16,11 +16,11 @@ import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from matryobench.config import Training
 from matryobench.data.tokens import read_tokens, tokenise, write_tokens
 from matryobench.errors import InputError
 from matryobench.models.folders import load_tokenizer
 from matryobench.plan import Plan
+from matryobench.tasks import Training
 from matryobench.training.loop import Loop, epoch_order, learning_rate, mixed_seed, precision_of
 from matryobench.training.runs import train
 
@@ -30,6 +30,7 @@ COLUMNS = {
     "positive": ["a dog sees a cat", "the man runs", "a red house", "a woman sees the ball", "the cat runs"] * 4,
     "negative": ["the cat sees the dog", "a man runs not", "the small house", "the ball", "the dog"] * 4,
 }
+NO_TABLE = Path("no-table.parquet")  # only reference backends read the training table
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def experiment(tmp_path: Path, tiny_bert: Path) -> Path:
 def trained(experiment: Path, tiny_bert: Path, name: str, run_id: str = "sts-2dmse-v1-released-v1-s3") -> Path:
     plan = Plan.load(experiment)
     out = experiment.parent / name
-    train(plan, plan.run(run_id), experiment.parent / "tokens.safetensors", tiny_bert, out, "cpu")
+    train(plan, plan.run(run_id), experiment.parent / "tokens.safetensors", NO_TABLE, tiny_bert, out, "cpu")
     return out
 
 
@@ -106,7 +107,8 @@ def test_a_run_killed_with_signal_9_resumes_to_the_same_weights(experiment: Path
     out = experiment.parent / "killed"
     command = [
         sys.executable, str(ROOT / "workflow" / "run.py"), "train", str(experiment), "sts-2dmse-v1-released-v1-s3",
-        "--tokens", str(experiment.parent / "tokens.safetensors"), "--start", str(backbone), "--out", str(out),
+        "--tokens", str(experiment.parent / "tokens.safetensors"), "--table", str(NO_TABLE),
+        "--start", str(backbone), "--out", str(out),
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wanted = out / "checkpoints" / ("checkpoint-000000003" if at == "early" else "checkpoint-000000009")

@@ -189,11 +189,11 @@ def test_until_stops_after_a_rule(tmp_path: Path) -> None:
 
 def test_a_bad_config_stops_before_any_job_with_code_2(tmp_path: Path) -> None:
     config = copy.deepcopy(CONFIG)
-    config["sts"]["runs"].append({"method": "2dmse"})
+    config["sts"]["runs"].append({"method": "2dmse-v3"})
     write_config(tmp_path, config)
     result = snakemake(tmp_path)
     assert result.returncode == 2
-    assert "sts.runs.5.method: unknown method '2dmse'; did you mean" in result.stderr
+    assert "sts.runs.5.method: unknown method '2dmse-v3'; did you mean" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "results").exists()
 

@@ -65,14 +65,19 @@ def fetch(
 @app.command()
 def tokenise(
     table: Annotated[Path, typer.Argument(help="Table that fetch wrote.")],
+    max_length: Annotated[
+        list[int], typer.Argument(min=3, help="Tokens per text at most; groups: of queries, then of passages.")
+    ],
     backbone: Annotated[Path, typer.Option(help="The backbone's record, for its tokenizer.")],
-    max_length: Annotated[int, typer.Option(min=3, help="Tokens per text at most, special tokens included.")],
     out: Out,
 ) -> None:
     """Tokenises a dataset once for all runs."""
     from matryobench.data import prepare
 
-    texts = prepare.tokenise_table(table, prepare.backbone_folder(backbone), max_length, out)
+    if len(max_length) > 2:
+        raise InputError("MAX_LENGTH: give one length, or two for groups: of queries and of passages.")
+    query_max_length = max_length[0] if len(max_length) == 2 else None
+    texts = prepare.tokenise_table(table, prepare.backbone_folder(backbone), max_length[-1], out, query_max_length)
     print(f"{table.stem}: {texts} distinct texts -> {out}")
 
 
@@ -102,6 +107,7 @@ def train(
     config: Config,
     run: Annotated[str, typer.Argument(help="Run id, as `plan` lists it.")],
     tokens: Annotated[Path, typer.Option(help="Token file of the recipe's training data.")],
+    table: Annotated[Path, typer.Option(help="The table that it was made from; reference backends read it.")],
     start: Annotated[
         Path, typer.Option(help="Backbone's record, or the run.json of the run that this one starts from.")
     ],
@@ -114,7 +120,7 @@ def train(
 
     loaded = Plan.load(config)
     folder = start.parent / "model" if start.name == "run.json" else backbone_folder(start)
-    train_run(loaded, loaded.run(run), tokens, folder, out)
+    train_run(loaded, loaded.run(run), tokens, table, folder, out)
 
 
 @app.command("evaluate-run")
@@ -122,7 +128,7 @@ def evaluate_run(
     config: Config,
     run: Annotated[str, typer.Argument(help="Run id, as `plan` lists it.")],
     model: Annotated[Path, typer.Option(help="The run's model folder.")],
-    tokens: Annotated[list[Path], typer.Option(help="Token files of the test sets, in the config's order.")],
+    files: Annotated[Path, typer.Option(help="Results folder with the experiment's tables and tokens.")],
     out: Out,
 ) -> None:
     """Evaluates one trained run on all of its cells."""
@@ -130,7 +136,48 @@ def evaluate_run(
     from matryobench.plan import Plan
 
     loaded = Plan.load(config)
-    evaluate(loaded, loaded.run(run), model, tokens, out)
+    evaluate(loaded, loaded.run(run), model, files, out)
+
+
+@app.command()
+def search(
+    config: Config,
+    run: Annotated[str, typer.Argument(help="Run id, as `plan` lists it.")],
+    corpus: Annotated[str, typer.Argument(help="Dataset of passages.")],
+    shard: Annotated[int, typer.Option(min=0, help="Shard to search, counted from 0.")],
+    of: Annotated[int, typer.Option(min=1, help="Number of shards.")],
+    model: Annotated[Path, typer.Option(help="The run's model folder.")],
+    files: Annotated[Path, typer.Option(help="Results folder with the experiment's tables and tokens.")],
+    out: Out,
+) -> None:
+    """Ranks one shard of a corpus for all queries and cells of a run; the evaluation merges the shards."""
+    from matryobench.evaluation.runs import search_shard
+    from matryobench.plan import Plan
+
+    loaded = Plan.load(config)
+    search_shard(loaded, loaded.run(run), corpus, shard, of, model, files, out)
+
+
+@app.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(help="BEIR-format folder: corpus, queries, qrels.")],
+    out: Annotated[Path, typer.Option("--out", help="Tevatron-format file to write, .jsonl or .jsonl.gz.")],
+    split: Annotated[str, typer.Option(help="Whose judgements: qrels/<split>.tsv.")] = "train",
+    negatives: Annotated[int, typer.Option(min=1, help="BM25 hard negatives per query.")] = 30,
+    depth: Annotated[int, typer.Option(min=1, help="BM25 ranks that they are drawn from.")] = 100,
+    min_grade: Annotated[int, typer.Option(min=1, help="Lowest grade of a positive.")] = 1,
+    exclude_own_id: Annotated[
+        bool, typer.Option("--exclude-own-id", help="A query's own id is a document that is no negative.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+) -> None:
+    """Turns BEIR-format judgements into Tevatron's training form, with hard negatives mined by BM25."""
+    from matryobench.data.groups import write_tevatron
+    from matryobench.data.mining import groups_from_folder
+
+    table, facts = groups_from_folder(folder, split, negatives, depth, seed, min_grade, exclude_own_id)
+    write_tevatron(table, out)
+    print(f"{table.num_rows} queries -> {out} ({facts})")
 
 
 @app.command()
@@ -138,12 +185,26 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(help="Model folder, or hub id that is in (or can be fetched into) the mirror.")
     ],
-    task: Annotated[str, typer.Option(help="What to evaluate: sts.")] = "sts",
-    sets: Annotated[str, typer.Option(help="Comma-separated test sets.")] = "sts12,sts13,sts14,sts15,sts16,stsb,sick-r",
+    task: Annotated[str, typer.Option(help="What to evaluate: sts or retrieval.")] = "sts",
+    sets: Annotated[str | None, typer.Option(help="Comma-separated test sets; the seven STS sets without it.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="BEIR-format folder to search (retrieval); may be given several times.")
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Comma-separated layers; all without it.")] = None,
     dims: Annotated[str | None, typer.Option(help="Comma-separated dims; 8, 16, ... H without it.")] = None,
     pooling: Annotated[str | None, typer.Option(help="mean or cls; what the folder says without it.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=3, help="Tokens per text at most.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=3, help="Tokens per text (document) at most.")] = None,
+    query_max_length: Annotated[
+        int | None, typer.Option(min=3, help="Tokens per query at most; as --max-length without it.")
+    ] = None,
+    similarity: Annotated[str, typer.Option(help="cosine or dot (retrieval).")] = "cosine",
+    top_k: Annotated[int, typer.Option(help="Documents ranked per query (retrieval); at least 100.")] = 100,
+    exclude_own_id: Annotated[
+        bool, typer.Option("--exclude-own-id", help="Leave a query's own id out of its ranking (folders of --data).")
+    ] = False,
+    run_files: Annotated[
+        str | None, typer.Option(help="Cells to write TREC run files for, e.g. 6:384,2:32 (retrieval).")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
     mirror: Annotated[Path, typer.Option(help="The mirror folder.")] = Path("mirror"),
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
@@ -152,9 +213,15 @@ def evaluate(
     ),
 ) -> None:
     """Evaluates every layer x dim cell of any model from one encoding; prints the grids and writes the cells table."""
-    from matryobench.evaluation.standalone import evaluate_standalone
+    from matryobench.evaluation.standalone import Request, evaluate_standalone
 
-    evaluate_standalone(model, task, sets, layers, dims, pooling, max_length, revision, mirror, offline, out)
+    evaluate_standalone(
+        Request(
+            model=model, task=task, sets=sets, data=data or [], layers=layers, dims=dims, pooling=pooling,
+            max_length=max_length, query_max_length=query_max_length, similarity=similarity, top_k=top_k,
+            exclude_own_id=exclude_own_id, run_files=run_files, revision=revision, mirror=mirror, offline=offline, out=out,
+        )
+    )  # fmt: skip
 
 
 @app.command()
@@ -186,7 +253,7 @@ def figure(
 @app.command()
 def table(
     config: Config,
-    name: Annotated[str, typer.Argument(help="Name of the table: sts-grid or sts-summary.")],
+    name: Annotated[str, typer.Argument(help="Name of the table, e.g. sts-grid.")],
     cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
     out: Annotated[Path, typer.Option(help="Path without ending; .csv, .md and .tex are written.")],
 ) -> None:

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, GetJsonSchemaHandler, PositiveInt, field_validator, model_validator
 from pydantic_core import CoreSchema
 
-from matryobench.grid import Cell, Grid
-from matryobench.objectives.recipe import BaseLoss
 from matryobench.pretraining.spec import PretrainSpec
+from matryobench.tasks import RetrievalTask, StsTask
 from matryobench.validation import Settings, parse, read_yaml
 
 
@@ -49,81 +48,6 @@ class PretrainedBackbone(Settings):
 
 
 Backbone = Annotated[HubBackbone | PathBackbone | PackageBackbone | PretrainedBackbone, Field(discriminator="source")]
-
-
-class Training(Settings):
-    """The training loop. Exactly one of `epochs` and `steps` is given."""
-
-    batch_size: PositiveInt = Field(128, description="Rows per micro-batch; in-batch negatives stay inside it.")
-    accumulation: PositiveInt = Field(1, description="Micro-batches per optimiser step.")
-    epochs: PositiveInt | None = Field(None, description="Passes over the training rows.")
-    steps: PositiveInt | None = Field(None, description="Optimiser steps; the data is repeated as needed.")
-    learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate of AdamW.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Decay after the warm-up, to 0.")
-    warmup: float = Field(0.1, ge=0, description="Warm-up: a share of all steps if below 1, else a number of steps.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay (not on biases and norms).")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global norm.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on a GPU that has it, fp16 on one that has not, fp32 on CPU."
-    )
-    tokens_per_forward: PositiveInt | None = Field(
-        None,
-        description="Padded tokens per forward pass (texts of a batch are sorted by length and cut by it);"
-        " none: 1024 on CPU, where small passes stay in the cache, 16384 on a GPU.",
-    )
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
-    checkpoint_every: PositiveInt = Field(500, description="Optimiser steps between checkpoints.")
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Training:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of 'epochs' and 'steps'")
-        return self
-
-
-class Recipe(Settings):
-    """How a run is trained, apart from its method: data, pooling, base loss, widths of the loss, loop."""
-
-    description: str = Field(description="One sentence on the recipe, for readers.")
-    train: str = Field(description="Training dataset, from config/datasets.yaml.")
-    pooling: Literal["mean", "cls"] = Field(description="How token vectors of a layer become one vector.")
-    max_length: PositiveInt = Field(128, description="Texts are cut to this many tokens, special tokens included.")
-    base: BaseLoss = Field(description="The base loss.")
-    nested_dims: list[PositiveInt] = Field([], description="Widths that MSE and 2DMSE-V1 sum over in the loss.")
-    target_dim: PositiveInt | None = Field(None, description="The one target width k of 2DMSE-V2 and MSE v2.")
-    training: Training = Field(description="The training loop.")
-
-    @field_validator("nested_dims")
-    @classmethod
-    def _descending(cls, dims: list[int]) -> list[int]:
-        if len(set(dims)) != len(dims):
-            raise ValueError("a width is listed twice; list every width once")
-        return sorted(dims, reverse=True)  # the order must not matter to any result
-
-
-class RunEntry(Settings):
-    """A method to run: every listed variant x recipe x seed (x cell for bert-s)."""
-
-    method: str = Field(description="Name in config/methods.yaml.")
-    variants: list[str] = Field([], description="Its variants; none: the method's default one.")
-    recipes: list[str] = Field([], description="Recipes of the task; none: all.")
-    cells: list[Cell] = Field([], description="For methods with a model per cell: [layer, dim] pairs; none: the grid.")
-
-
-class StsTask(Settings):
-    """Semantic textual similarity: training recipes, test sets, grid and runs."""
-
-    recipes: dict[str, Recipe] = Field(
-        min_length=1, description="Training recipes by name; figure 1 has a row for each."
-    )
-    evaluate: list[str] = Field(min_length=1, description="Test sets (scored pairs), from config/datasets.yaml.")
-    max_length: PositiveInt = Field(128, description="Evaluation texts are cut to this many tokens.")
-    grid: Grid = Field(description="The cells to evaluate.")
-    sizes: dict[str, Cell] = Field({}, description="Named (layer, dim) sizes for srl; the largest must be (L, H).")
-    runs: list[RunEntry] = Field(min_length=1, description="What is trained.")
-    baselines: list[str] = Field(
-        ["bert-s", "bert"], description="Methods to draw differences from, where they are run."
-    )
 
 
 class Seed(Settings):
@@ -165,6 +89,7 @@ class Experiment(Settings):
         description="One repetition of every run per seed.",
     )
     sts: StsTask | None = Field(None, description="The STS task.")
+    retrieval: RetrievalTask | None = Field(None, description="The retrieval task.")
 
     @field_validator("seeds")
     @classmethod
@@ -175,9 +100,15 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _some_task(self) -> Experiment:
-        if self.sts is None:
-            raise ValueError("the experiment has no task; add a section 'sts'")
+        if not self.tasks:
+            raise ValueError("the experiment has no task; add a section 'sts' or 'retrieval'")
         return self
+
+    @property
+    def tasks(self) -> dict[str, StsTask | RetrievalTask]:
+        """The tasks that the experiment has, by name."""
+        named = {"sts": self.sts, "retrieval": self.retrieval}
+        return {name: task for name, task in named.items() if task is not None}
 
     @property
     def folder(self) -> Path:

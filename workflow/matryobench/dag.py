@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 
+from matryobench import layout
 from matryobench.config import Experiment, PretrainedBackbone
+from matryobench.data.registry import mined_inputs
 from matryobench.errors import InputError
 from matryobench.files import write_text
 from matryobench.plan import Plan, digest
-from matryobench.reports import FIGURE_FORMATS, TABLE_FORMATS, TABLES, figure_names
+from matryobench.reports import FIGURE_FORMATS, TABLE_FORMATS, figure_names, table_names
+from matryobench.tasks import StsRecipe
 from matryobench.validation import parse
 
 PACKAGE = Path(__file__).parent
@@ -50,33 +53,60 @@ class Dag:
     def pretraining_text(self) -> str:
         """Table of the text that the backbone is pre-trained on."""
         backbone = self.plan.experiment.backbone
-        return f"{self.root}/data/{backbone.text if isinstance(backbone, PretrainedBackbone) else 'none'}.parquet"
+        return self._at(layout.table(backbone.text if isinstance(backbone, PretrainedBackbone) else "none"))
+
+    def fetched_from(self, dataset: str) -> list[str]:
+        """Tables that a dataset is made from: those that groups are mined from, none for files."""
+        spec = self.plan.datasets.get(dataset)
+        return [self._at(layout.table(name)) for name in mined_inputs(spec)] if spec else []
+
+    def training_table(self, run_id: str) -> str:
+        """Table that a run is trained on."""
+        return self._at(layout.table(self.plan.recipe(self.plan.run(run_id)).train))
 
     def training_tokens(self, run_id: str) -> str:
         """Token file that a run is trained on."""
         recipe = self.plan.recipe(self.plan.run(run_id))
-        return self._tokens(recipe.train, recipe.max_length)
+        if isinstance(recipe, StsRecipe):
+            return self._at(layout.tokens(recipe.train, recipe.max_length))
+        return self._at(layout.tokens(recipe.train, recipe.query_max_length, recipe.passage_max_length))
 
-    def evaluation_tokens(self) -> list[str]:
-        """Token files of the test sets, in the config's order."""
-        return [self._tokens(name, self.plan.sts.max_length) for name in self.plan.sts.evaluate]
+    def evaluation_files(self, run_id: str) -> list[str]:
+        """What a run's evaluation reads: token files, for retrieval also tables of ids and judgements, and shards."""
+        if self.plan.run(run_id).task == "sts":
+            return [self._at(layout.tokens(name, self.plan.sts.max_length)) for name in self.plan.sts.evaluate]
+        files = [file for corpus in self.plan.corpora() for file in self.search_files(corpus)]
+        for corpus in self.plan.corpora():
+            count = self.plan.shards(corpus)
+            if count > 1:
+                files += [self._at(layout.shard(run_id, corpus, number, count)) for number in range(count)]
+        return files
+
+    def search_files(self, corpus: str) -> list[str]:
+        """What the search of a corpus reads: its table and tokens, and those of all test sets that search it."""
+        task = self.plan.retrieval
+        files = [layout.table(corpus), layout.tokens(corpus, task.passage_max_length)]
+        for collection in self.plan.corpora()[corpus]:
+            files += [layout.table(collection.queries), layout.table(collection.qrels)]
+            files.append(layout.tokens(collection.queries, task.query_max_length))
+        return [self._at(file) for file in files]
 
     def start(self, run_id: str) -> str:
         """What a run starts from: the backbone's record, or the run.json of another run."""
         start = self.plan.run(run_id).starts_from
-        return f"{self.root}/runs/{start}/run.json" if start else f"{self.root}/backbone/backbone.json"
+        return self._at(f"runs/{start}/run.json" if start else "backbone/backbone.json")
 
     def cells(self) -> list[str]:
         """The cells tables of all runs."""
-        return [f"{self.root}/evaluation/{run.run_id}/cells.parquet" for run in self.plan.runs]
+        return [self._at(f"evaluation/{run.run_id}/cells.parquet") for run in self.plan.runs]
 
     def targets(self) -> list[str]:
         """What the workflow makes: the experiment's cells table, its figures and its tables."""
         figures = [
-            f"{self.root}/figures/{name}.{ending}" for name in figure_names(self.plan) for ending in FIGURE_FORMATS
+            self._at(f"figures/{name}.{ending}") for name in figure_names(self.plan) for ending in FIGURE_FORMATS
         ]
-        tables = [f"{self.root}/tables/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
-        return [f"{self.root}/tables/cells.parquet", *figures, *tables]
+        tables = [self._at(f"tables/{name}.{ending}") for name in table_names(self.plan) for ending in TABLE_FORMATS]
+        return [self._at("tables/cells.parquet"), *figures, *tables]
 
     def dataset_hash(self, name: str) -> str:
         """Hash of a dataset's entry, so that a corrected entry is fetched and checked again."""
@@ -87,12 +117,15 @@ class Dag:
         return digest(self.plan.experiment.backbone.model_dump(mode="json"))
 
     def figure_hash(self) -> str:
-        """Hash of what decides the figures and tables besides the cells table: styles, titles, baselines."""
-        looks = {name: [m.title, m.colour, m.marker] for name, m in self.plan.methods.items()}
-        return digest([looks, self.plan.sts.baselines, list(self.plan.sts.recipes)])
+        """Hash of what decides the figures and tables besides the cells table: styles, titles, baselines, selections."""
+        looks: list[Any] = [{name: [m.title, m.colour, m.marker] for name, m in self.plan.methods.items()}]
+        for task in self.plan.tasks.values():
+            shown = {"baselines", "panels", "bands", "average", "evaluate"}
+            looks.append([task.model_dump(mode="json", include=shown), list(task.recipes)])
+        return digest(looks)
 
-    def _tokens(self, dataset: str, max_length: int) -> str:
-        return f"{self.root}/tokens/{dataset}.{max_length}.safetensors"
+    def _at(self, file: str) -> str:
+        return f"{self.root}/{file}"
 
 
 @lru_cache

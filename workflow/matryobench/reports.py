@@ -1,62 +1,144 @@
-"""Figures and tables of an experiment from its cells table: which exist, and how each is drawn."""
+"""Figures and tables of an experiment from its cells table: which exist, and how each is made."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matryobench.errors import InputError, unknown_name
 from matryobench.files import sha256_of
+from matryobench.tasks import RetrievalTask
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from matryobench.plan import Plan
 
 FIGURE_FORMATS = ("svg", "png", "pdf")
 TABLE_FORMATS = ("csv", "md", "tex")
-TABLES = ("sts-grid", "sts-summary")
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class Product:
+    """A figure or table: its kind, what it shows, and of which methods (None: all that were run)."""
+
+    kind: str
+    task: str
+    dataset: str
+    metric: str
+    methods: tuple[str, ...] | None = None
+    baseline: str | None = None
+
+
+def figures(plan: Plan) -> dict[str, Product]:
+    """The figures of an experiment by name.
+
+    Per task and shown dataset: panels per layer (retrieval: one figure for each entry of `panels`), heat-maps, and
+    differences from each baseline that is run; where a reference backend is run, its agreement with the native runs.
+    """
+    found: dict[str, Product] = {}
+    for task, dataset, metric in _shown(plan):
+        run = {one.method for one in plan.runs_of(task)}
+        stem, ending = task, "" if task == "sts" else f"-{dataset}"
+        settings = plan.tasks[task]
+        if isinstance(settings, RetrievalTask):
+            for name, methods in settings.panels.items():
+                kept = tuple(method for method in methods if method in run)
+                if kept:
+                    found[f"{stem}-panels-{name}{ending}"] = Product("panels", task, dataset, metric, kept)
+        else:
+            found[f"{stem}-panels"] = Product("panels", task, dataset, metric)
+        found[f"{stem}-heatmaps{ending}"] = Product("heatmaps", task, dataset, metric)
+        for method in settings.baselines:
+            if method in run:
+                name = f"{stem}-differences-{method.replace('+', '')}{ending}"
+                found[name] = Product("differences", task, dataset, metric, baseline=method)
+        if _has_backends(plan, task):
+            found[f"{stem}-backends{ending}"] = Product("backends", task, dataset, metric)
+    return found
+
+
+def tables(plan: Plan) -> dict[str, Product]:
+    """The tables of an experiment by name: grid and summary per task and shown dataset, for retrieval also the bands of
+    dims and the single sets, and where a reference backend is run, how far it agrees."""
+    found: dict[str, Product] = {}
+    for task, dataset, metric in _shown(plan):
+        ending = "" if task == "sts" else f"-{dataset}"
+        kinds = ["grid", "summary"] + (["bands"] if task == "retrieval" else [])
+        kinds += ["backends"] if _has_backends(plan, task) else []
+        for kind in kinds:
+            found[f"{task}-{kind}{ending}"] = Product(kind, task, dataset, metric)
+    if plan.experiment.retrieval is not None:
+        found["retrieval-sets"] = Product("sets", "retrieval", AVERAGE, "ndcg@10")
+    return found
 
 
 def figure_names(plan: Plan) -> list[str]:
-    """The figures of an experiment: figure 1's panels, heat-maps, and differences from each baseline that it runs."""
-    compared = [method for method in plan.sts.baselines if any(run.method == method for run in plan.runs)]
-    return ["sts-panels", "sts-heatmaps", *(f"sts-differences-{method}" for method in compared)]
+    """Names of the figures."""
+    return list(figures(plan))
+
+
+def table_names(plan: Plan) -> list[str]:
+    """Names of the tables."""
+    return list(tables(plan))
 
 
 def draw_figure(plan: Plan, name: str, cells_file: Path, stem: Path) -> list[Path]:
-    """Draws one figure of the average over the test sets from the cells table; returns the files written."""
-    from matryobench.analysis.cells import AVERAGE, read
-    from matryobench.evaluation.sts import METRIC
+    """Draws one figure from the cells table; returns the files written."""
     from matryobench.figures import differences, heatmaps, panels, theme
+    from matryobench.figures.backends import draw as draw_backends
 
-    frame = read(cells_file)
+    known = figures(plan)
+    if name not in known:
+        raise unknown_name(plan.place, "figure", name, known)
+    product = known[name]
+    frame = _rows(cells_file, product.task)
     styles = {name: theme.Style(m.title, m.colour, m.marker) for name, m in plan.methods.items()}
-    common: dict[str, Any] = {"dataset": AVERAGE, "metric": METRIC, "recipes": _recipe_titles(plan)}
-    if name not in figure_names(plan):
-        raise unknown_name(plan.place, "figure", name, figure_names(plan))
-    if name == "sts-panels":
-        figure = panels.draw(frame, styles, **common)
-    elif name == "sts-heatmaps":
+    common: dict[str, Any] = {
+        "dataset": product.dataset, "metric": product.metric, "recipes": _recipe_titles(plan, product.task),
+    }  # fmt: skip
+    if product.kind == "panels":
+        # Beside fix-doc, 2dmse is the method whose two sides are paired, and is run once for both figures.
+        both = plan.methods["2dmse"].title if "2dmse" in plan.methods else ""
+        titles = {"2dmse": f"{both} (paired-doc)"} if "fix-doc" in (product.methods or ()) else None
+        figure = panels.draw(frame, styles, methods=product.methods, titles=titles, **common)
+    elif product.kind == "heatmaps":
         figure = heatmaps.draw(frame, styles, **common)
+    elif product.baseline is None:
+        figure = draw_backends(frame, styles, dataset=product.dataset, metric=product.metric)
     else:
-        baseline = name.removeprefix("sts-differences-")
         # Where the baseline has several variants, the first that the config lists is compared with.
-        variant = next(run.variant for run in plan.runs if run.method == baseline)
-        figure = differences.draw(frame, styles, baseline=baseline, variant=variant, **common)
+        variant = next(run.variant for run in plan.runs_of(product.task) if run.method == product.baseline)
+        figure = differences.draw(frame, styles, baseline=product.baseline, variant=variant, **common)
     provenance = {"experiment": plan.experiment.name, "figure": name, "cells_sha256": sha256_of(cells_file)}
     return theme.save(figure, stem, provenance)
 
 
 def write_table(plan: Plan, name: str, cells_file: Path, stem: Path) -> list[Path]:
-    """Writes one table of the average over the test sets as csv, markdown and LaTeX; returns the files written."""
-    from matryobench.analysis import tables
-    from matryobench.analysis.cells import AVERAGE, read
-    from matryobench.evaluation.sts import METRIC
+    """Writes one table as csv, markdown and LaTeX; returns the files written."""
+    from matryobench.analysis import tables as writers
+    from matryobench.analysis.backends import write as write_backends
 
-    writers = {"sts-grid": tables.write_grid, "sts-summary": tables.write_summary}
-    if name not in writers:
-        raise unknown_name(plan.place, "table", name, writers)
+    known = tables(plan)
+    if name not in known:
+        raise unknown_name(plan.place, "table", name, known)
+    product = known[name]
+    frame = _rows(cells_file, product.task)
     titles = {name: method.title for name, method in plan.methods.items()}
-    return writers[name](read(cells_file), stem, dataset=AVERAGE, metric=METRIC, titles=titles)
+    common: dict[str, Any] = {"metric": product.metric, "titles": titles}
+    match product.kind:
+        case "grid":
+            return writers.write_grid(frame, stem, dataset=product.dataset, **common)
+        case "summary":
+            return writers.write_summary(frame, stem, dataset=product.dataset, **common)
+        case "bands":
+            return writers.write_bands(frame, stem, dataset=product.dataset, bands=plan.retrieval.bands, **common)
+        case "sets":
+            return writers.write_sets(frame, stem, cells=list(plan.retrieval.sizes.values()), **common)
+        case _:
+            return write_backends(frame, stem, dataset=product.dataset, **common)
 
 
 def collect(plan: Plan, files: list[Path], out: Path) -> int:
@@ -66,7 +148,7 @@ def collect(plan: Plan, files: list[Path], out: Path) -> int:
     """
     from matryobench.analysis import cells
 
-    frame = cells.collect(files, sets={"sts": plan.sts.evaluate})
+    frame = cells.collect(files, sets={task: _averaged(plan, task) for task in plan.tasks})
     found, wanted = set(frame["run_id"]), set(plan.by_id)
     if found != wanted:
         name = sorted(found ^ wanted)[0]
@@ -75,5 +157,35 @@ def collect(plan: Plan, files: list[Path], out: Path) -> int:
     return len(frame)
 
 
-def _recipe_titles(plan: Plan) -> dict[str, str]:
-    return {name: name.upper() for name in plan.sts.recipes}
+def _shown(plan: Plan) -> list[tuple[str, str, str]]:
+    """(task, dataset, metric) that figures are drawn for: the averages, and the retrieval sets that are in none."""
+    shown = []
+    if plan.experiment.sts is not None:
+        shown.append(("sts", AVERAGE, "spearman_cosine"))
+    if plan.experiment.retrieval is not None:
+        averaged = _averaged(plan, "retrieval")
+        single = [name for name in plan.retrieval.evaluate if name not in averaged or len(averaged) == 1]
+        shown += [("retrieval", name, plan.collections[name].metric) for name in single]
+        if len(averaged) > 1:
+            shown.append(("retrieval", AVERAGE, "ndcg@10"))
+    return shown
+
+
+def _averaged(plan: Plan, task: str) -> list[str]:
+    settings = plan.tasks[task]
+    return (settings.average if isinstance(settings, RetrievalTask) else []) or settings.evaluate
+
+
+def _has_backends(plan: Plan, task: str) -> bool:
+    return any(run.backend != "native" for run in plan.runs_of(task))
+
+
+def _rows(cells_file: Path, task: str) -> pd.DataFrame:
+    from matryobench.analysis.cells import read
+
+    frame = read(cells_file)
+    return frame[frame["task"] == task]
+
+
+def _recipe_titles(plan: Plan, task: str) -> dict[str, str]:
+    return {name: name.upper() for name in plan.tasks[task].recipes}

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from matryobench.config import Experiment
-from matryobench.data.registry import DatasetSpec
+from matryobench.data.registry import entry_schema
 from matryobench.errors import InputError
 from matryobench.files import write_text
 from matryobench.objectives.spec import Method
@@ -34,7 +34,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {
         "experiment": {"$schema": _DIALECT, **Experiment.model_json_schema()},
         "methods": {**registry, "additionalProperties": Method.model_json_schema()},
-        "datasets": {**registry, "additionalProperties": DatasetSpec.model_json_schema()},
+        "datasets": {**registry, "additionalProperties": entry_schema()},
     }
 
 

@@ -30,5 +30,8 @@ MATRYOBENCH = f"python {os.path.relpath(Path(workflow.basedir, 'workflow', 'run.
 wildcard_constraints:
     dataset=r"[a-z0-9][a-z0-9_.-]*",
     run=r"[a-z0-9][a-z0-9_.-]*",
-    max_length=r"\d+",
+    lengths=r"\d+(-\d+)?",
+    corpus=r"[a-z0-9][a-z0-9_.-]*",
+    shard=r"\d+",
+    shards=r"\d+",
     name=r"[a-z0-9][a-z0-9-]*",

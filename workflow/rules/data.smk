@@ -1,4 +1,4 @@
-# Data: every dataset checked and written as a table, then tokenised once per (dataset, maximum length).
+# Data: every dataset checked and written as a table, then tokenised once per (dataset, maximum lengths).
 
 
 localrules:
@@ -6,6 +6,9 @@ localrules:
 
 
 rule fetch_data:
+    input:
+        # Only groups that are mined from other datasets have inputs.
+        lambda wildcards: EXPERIMENT.fetched_from(wildcards.dataset),
     output:
         f"{ROOT}/data/{{dataset}}.parquet",
     log:
@@ -61,21 +64,23 @@ rule tokenise:
         table=f"{ROOT}/data/{{dataset}}.parquet",
         backbone=f"{ROOT}/backbone/backbone.json",
     output:
-        f"{ROOT}/tokens/{{dataset}}.{{max_length}}.safetensors",
+        f"{ROOT}/tokens/{{dataset}}.{{lengths}}.safetensors",
     log:
-        f"{ROOT}/logs/tokenise/{{dataset}}.{{max_length}}.log",
+        f"{ROOT}/logs/tokenise/{{dataset}}.{{lengths}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/tokenise/{{dataset}}.{{max_length}}.tsv"
+        f"{ROOT}/benchmarks/tokenise/{{dataset}}.{{lengths}}.tsv"
     conda:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=8000,
+        runtime=240,
     params:
         matryobench=MATRYOBENCH,
+        # "128", or for groups "32-196": of queries and of passages
+        lengths=lambda wildcards: wildcards.lengths.replace("-", " "),
     message:
         "tokenise {wildcards.dataset}"
     shell:
-        "{params.matryobench} tokenise {input.table} --backbone {input.backbone}"
-        " --max-length {wildcards.max_length} --out {output} &> {log}"
+        "{params.matryobench} tokenise {input.table} {params.lengths} --backbone {input.backbone}"
+        " --out {output} &> {log}"

@@ -1,13 +1,16 @@
 # The whole grid of a run from one encoding of every distinct text.
+EVALUATION_CODE = ("evaluation", "models", "data/tokens.py", "data/collections.py")
+
+
 rule evaluate:
     input:
         model=f"{ROOT}/runs/{{run}}/model",
         record=f"{ROOT}/runs/{{run}}/run.json",
-        tokens=EXPERIMENT.evaluation_tokens(),
+        files=lambda wildcards: EXPERIMENT.evaluation_files(wildcards.run),
     output:
         cells=f"{ROOT}/evaluation/{{run}}/cells.parquet",
         csv=f"{ROOT}/evaluation/{{run}}/cells.csv",
-        pairs=f"{ROOT}/evaluation/{{run}}/items.parquet",
+        scores=f"{ROOT}/evaluation/{{run}}/items.parquet",
         record=f"{ROOT}/evaluation/{{run}}/evaluation.json",
     log:
         f"{ROOT}/logs/evaluate/{{run}}.log",
@@ -25,13 +28,44 @@ rule evaluate:
         settings=lambda wildcards: EXPERIMENT.plan.evaluation_hash(
             EXPERIMENT.plan.run(wildcards.run)
         ),
-        code=source_hash("evaluation", "models", "data/tokens.py"),
-        tokens=lambda wildcards, input: " ".join(
-            f"--tokens {file}" for file in input.tokens
-        ),
+        code=source_hash(*EVALUATION_CODE),
+        root=ROOT,
         out=subpath(output.cells, parent=True),
     message:
         "evaluate {wildcards.run}"
     shell:
-        "{params.matryobench} evaluate-run {params.config} {wildcards.run} --model {input.model} {params.tokens}"
+        "{params.matryobench} evaluate-run {params.config} {wildcards.run} --model {input.model} --files {params.root}"
         " --out {params.out} &> {log}"
+
+
+# One shard of a corpus that is too large for one job; the evaluation merges the rankings.
+rule search:
+    input:
+        model=f"{ROOT}/runs/{{run}}/model",
+        record=f"{ROOT}/runs/{{run}}/run.json",
+        files=lambda wildcards: EXPERIMENT.search_files(wildcards.corpus),
+    output:
+        f"{ROOT}/evaluation/{{run}}/shards/{{corpus}}.{{shard}}-of-{{shards}}.safetensors",
+    log:
+        f"{ROOT}/logs/search/{{run}}/{{corpus}}.{{shard}}-of-{{shards}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/search/{{run}}/{{corpus}}.{{shard}}-of-{{shards}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+    params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
+        settings=lambda wildcards: EXPERIMENT.plan.evaluation_hash(
+            EXPERIMENT.plan.run(wildcards.run)
+        ),
+        code=source_hash(*EVALUATION_CODE),
+        root=ROOT,
+    message:
+        "search {wildcards.corpus} for {wildcards.run}, shard {wildcards.shard} of {wildcards.shards}"
+    shell:
+        "{params.matryobench} search {params.config} {wildcards.run} {wildcards.corpus} --shard {wildcards.shard}"
+        " --of {wildcards.shards} --model {input.model} --files {params.root} --out {output} &> {log}"

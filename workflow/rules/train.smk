@@ -2,6 +2,7 @@
 rule train:
     input:
         tokens=lambda wildcards: EXPERIMENT.training_tokens(wildcards.run),
+        table=lambda wildcards: EXPERIMENT.training_table(wildcards.run),
         start=lambda wildcards: EXPERIMENT.start(wildcards.run),
     output:
         model=directory(f"{ROOT}/runs/{{run}}/model"),
@@ -27,5 +28,5 @@ rule train:
     message:
         "train {wildcards.run}"
     shell:
-        "{params.matryobench} train {params.config} {wildcards.run} --tokens {input.tokens}"
+        "{params.matryobench} train {params.config} {wildcards.run} --tokens {input.tokens} --table {input.table}"
         " --start {input.start} --out {params.out} &> {log}"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Pooling = Literal["mean", "cls"]
 
@@ -52,11 +53,17 @@ class Encoder(nn.Module):
             pooled.append(pool(states, attention_mask, self.pooling))
         return torch.stack(pooled)
 
-    def embed(self, texts: Sequence[Tensor], layers: Sequence[int], tokens_per_forward: int) -> Tensor:
+    def embed(
+        self, texts: Sequence[Tensor], layers: Sequence[int], tokens_per_forward: int, cache_gradients: bool = False
+    ) -> Tensor:
         """Embeds token sequences of any lengths: n x (tokens,) -> (layers, n, H), in the order given.
 
         Sequences are sorted by length and cut into forward passes of at most `tokens_per_forward` padded tokens, so
         that little of the work is padding; the result differs from one padded batch only by rounding.
+
+        With `cache_gradients` (GradCache, arXiv 2101.06983) no activations are kept between the passes: the backward
+        pass runs each of them again, with the same dropout, from the gradient of its embeddings. Loss and gradients are
+        those of the whole batch, memory is that of one pass.
         """
         device = next(self.backbone.parameters()).device
         lengths = [len(text) for text in texts]
@@ -67,7 +74,8 @@ class Encoder(nn.Module):
             input_ids = nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=self.pad_token_id)
             sizes = torch.tensor([len(text) for text in chosen])
             mask = (torch.arange(input_ids.shape[1]) < sizes[:, None]).long()
-            pieces.append(self(input_ids.long().to(device), mask.to(device), layers))
+            inputs = (input_ids.long().to(device), mask.to(device), layers)
+            pieces.append(checkpoint(self, *inputs, use_reentrant=False) if cache_gradients else self(*inputs))
         inverse = torch.empty(len(order), dtype=torch.long)
         inverse[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(pieces, dim=1)[:, inverse.to(device)]

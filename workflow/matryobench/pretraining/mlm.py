@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from matryobench.config import Training
 from matryobench.files import atomic_path
 from matryobench.models.folders import TOKENIZER_FILES, device_of, load_tokenizer, quiet
 from matryobench.plan import digest
 from matryobench.pretraining.blocks import pack
 from matryobench.pretraining.spec import PretrainSpec
 from matryobench.pretraining.tokenizer import train_tokenizer
+from matryobench.tasks import Training
 from matryobench.training.loop import Loop, epoch_order
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from matryobench.errors import InputError
 from matryobench.files import atomic_path, write_json
 
 if TYPE_CHECKING:
-    from matryobench.config import Training
+    from matryobench.tasks import Training
 
 Batch = Any
 LossOf = Callable[[nn.Module, Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
@@ -77,7 +77,7 @@ class Loop:
         last_loss: float | None = None
         epoch, batches = -1, []
         with (self.work / "telemetry.jsonl").open("a", encoding="utf-8") as self._telemetry:
-            report = _Progress(self.label, first, total, self.progress)
+            report = Progress(self.label, first, total, self.progress)
             for step in range(first, total):
                 if step // epoch_length != epoch:
                     epoch = step // epoch_length
@@ -243,7 +243,7 @@ def _without_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
-class _Progress:
+class Progress:
     """A bar on a terminal; about twenty lines in a log file."""
 
     def __init__(self, label: str, first: int, total: int, wanted: bool) -> None:
@@ -257,6 +257,7 @@ class _Progress:
             self.bar = tqdm(total=total, initial=first, desc=label, unit="step")
 
     def show(self, step: int, terms: dict[str, float | None]) -> None:
+        """Shows the loss of a step and its largest terms."""
         values = {name: value for name, value in terms.items() if value is not None}
         largest = sorted((name for name in values if "/" in name), key=lambda name: -abs(values[name]))[:3]
         shown = {name: values[name] for name in ["loss", *largest]}
@@ -268,5 +269,6 @@ class _Progress:
             print(f"{self.label}: step {step + 1}/{self.total} {text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        """Ends the bar."""
         if self.bar is not None:
             self.bar.close()

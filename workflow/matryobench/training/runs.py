@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from matryobench.data.tokens import Tokens, read_tokens
+from matryobench.data.tokens import read_tokens
 from matryobench.errors import InputError
 from matryobench.files import atomic_path, sha256_of, write_json
 from matryobench.models.encoder import Encoder, default_tokens_per_forward
@@ -20,26 +19,21 @@ from matryobench.models.folders import device_of, load_encoder, read_settings, s
 from matryobench.objectives.objective import Objective
 from matryobench.plan import Plan, Run, digest
 from matryobench.provenance import environment, peak_memory_mb
-from matryobench.training.loop import Loop, epoch_order
+from matryobench.tasks import StsRecipe
+from matryobench.training.loop import Loop
+from matryobench.training.module import AllLayers
+from matryobench.training.retrieval import RetrievalTraining
+from matryobench.training.sts import StsTraining
 
 
-class AllLayers(nn.Module):
-    """The encoder as a module over lists of token sequences, so that mixed precision wraps the whole pass."""
-
-    def __init__(self, encoder: Encoder, tokens_per_forward: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.tokens_per_forward = tokens_per_forward
-
-    def forward(self, texts: list[Tensor], layers: list[int]) -> Tensor:
-        """n x (tokens,) -> (layers, n, H)."""
-        return self.encoder.embed(texts, layers, self.tokens_per_forward)
-
-
-def objective_of(plan: Plan, run: Run, encoder: Encoder) -> Objective:
-    """The run's objective on this encoder (whose depth is the run's layer where the run is truncated)."""
+def sts_training(plan: Plan, run: Run, tokens_file: Path, encoder: Encoder) -> StsTraining:
+    """An STS run's data and objective on this encoder (whose depth is the run's layer where the run is truncated)."""
     recipe = plan.recipe(run)
-    return Objective(
+    assert isinstance(recipe, StsRecipe)
+    tokens = read_tokens(tokens_file)
+    if len(tokens.rows) < 2:
+        raise InputError(f"{tokens_file}: has {len(tokens.rows)} row; in-batch losses need at least 2.")
+    objective = Objective(
         variant=plan.variant(run),
         base=recipe.base,
         depth=encoder.depth,
@@ -49,66 +43,91 @@ def objective_of(plan: Plan, run: Run, encoder: Encoder) -> Objective:
         sizes=tuple(sorted(plan.sts.sizes.values())),
         cell=run.cell,
     )
+    return StsTraining(tokens, objective, recipe.training.batch_size, run.seed.data)
 
 
-def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, device_name: str | None = None) -> None:
+def retrieval_training(plan: Plan, run: Run, tokens_file: Path, encoder: Encoder) -> RetrievalTraining:
+    """A retrieval run's data and objective on this encoder (truncated where the run is)."""
+    from matryobench.data.group_tokens import read_group_tokens
+    from matryobench.objectives.retrieval import RetrievalObjective
+    from matryobench.tasks import RetrievalRecipe
+
+    recipe = plan.recipe(run)
+    assert isinstance(recipe, RetrievalRecipe)
+    objective = RetrievalObjective(
+        variant=plan.variant(run),
+        base=recipe.base,
+        depth=encoder.depth,
+        width=encoder.width,
+        target_dims=tuple(recipe.target_dims),
+        dim_lists={name: tuple(dims) for name, dims in recipe.dim_lists.items()},
+        sizes=tuple(sorted(plan.retrieval.sizes.values())),
+        cell=run.cell,
+    )
+    tokens = read_group_tokens(tokens_file)
+    return RetrievalTraining(tokens, objective, recipe.group_size, recipe.training.batch_size, run.seed.data)
+
+
+def train(
+    plan: Plan,
+    run: Run,
+    tokens_file: Path,
+    table_file: Path,
+    start: Path,
+    out: Path,
+    device_name: str | None = None,
+) -> None:
     """Trains a run from the model folder `start` and writes `out`/model, `out`/telemetry.jsonl and `out`/run.json.
 
-    run.json is written last: where it is, the run is whole. Interrupted, the same call goes on at the last checkpoint.
+    `table_file` is the table that the tokens were made from; only reference backends read it. run.json is written
+    last: where it is, the run is whole. Interrupted, the same call goes on at the last checkpoint (a run of a reference
+    backend starts again).
     """
     began = time.perf_counter()
     recipe, training = plan.recipe(run), plan.recipe(run).training
-    tokens = read_tokens(tokens_file)
     torch.manual_seed(run.seed.init)
     encoder = load_encoder(start, recipe.pooling, run.layers)
-    if training.gradient_checkpointing:
-        encoder.backbone.activation_checkpointing_enable()
     device = device_of(device_name)
-    objective = objective_of(plan, run, encoder)
-    layers = objective.layers()
-    columns = tokens.rows.shape[1]
-    position = {layer: number for number, layer in enumerate(layers)}
-    if len(tokens.rows) < 2:
-        raise InputError(f"{tokens_file}: has {len(tokens.rows)} row; in-batch losses need at least 2.")
-
-    def batches(epoch: int) -> list[Tensor]:
-        order = torch.from_numpy(epoch_order(len(tokens.rows), run.seed.data, epoch))
-        cut = list(torch.split(order, training.batch_size))
-        return cut if len(cut[-1]) > 1 else cut[:-1]  # a single row has no in-batch negatives
-
-    def loss_of(module: nn.Module, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        pooled = module(_texts(tokens, rows), layers).unflatten(1, (columns, len(rows)))  # (layers, columns, B, H)
-        scores = tokens.scores[rows].to(pooled.device) if tokens.scores is not None else None
-        return objective({layer: pooled[position[layer]] for layer in layers}, scores, generator)
-
+    build = sts_training if isinstance(recipe, StsRecipe) else retrieval_training
+    work: StsTraining | RetrievalTraining = build(plan, run, tokens_file, encoder)
     inputs = {"tokens_sha256": sha256_of(tokens_file), "start_sha256": _weights_hash(start)}
-    loop = Loop(
-        module=AllLayers(encoder, training.tokens_per_forward or default_tokens_per_forward(device)).to(device),
-        loss_of=loss_of,
-        batches=batches,
-        training=training,
-        dropout_seed=run.seed.dropout,
-        draw_seed=run.seed.cells,
-        identity=digest([plan.training_settings(run), *inputs.values()]),
-        work=out / "checkpoints",
-        device=device,
-        label=run.run_id,
-    )
-    outcome = loop.run()
-    encoder.to("cpu")
-    save_encoder(encoder, read_settings(start).weights, out / "model", recipe.max_length)
+    checkpoints = out / "checkpoints"
+    if run.backend == "native":
+        if training.gradient_checkpointing:
+            encoder.backbone.activation_checkpointing_enable()
+        tokens_per_forward = training.tokens_per_forward or default_tokens_per_forward(device)
+        loop = Loop(
+            module=AllLayers(encoder, tokens_per_forward, training.gradient_caching).to(device),
+            loss_of=work.loss_of,
+            batches=work.batches,
+            training=training,
+            dropout_seed=run.seed.dropout,
+            draw_seed=run.seed.cells,
+            identity=digest([plan.training_settings(run), *inputs.values()]),
+            work=checkpoints,
+            device=device,
+            label=run.run_id,
+        )
+        outcome = loop.run()
+        encoder.to("cpu")
+        max_length = recipe.max_length if isinstance(recipe, StsRecipe) else recipe.passage_max_length
+        save_encoder(encoder, read_settings(start).weights, out / "model", max_length)
+    else:
+        from matryobench.training.reference.runs import train_reference
+
+        outcome = train_reference(plan, run, work, table_file, start, out / "model", checkpoints, device_name)
     with atomic_path(out / "telemetry.jsonl") as partial:
-        shutil.copyfile(loop.work / "telemetry.jsonl", partial)
+        shutil.copyfile(checkpoints / "telemetry.jsonl", partial)
     record: dict[str, Any] = {
         "run_id": run.run_id,
         "experiment": plan.experiment.name,
         "settings_hash": plan.settings_hash(run),
         "settings": plan.training_settings(run),
         "inputs": inputs,
-        "dataset": tokens.meta,
-        "trained_cells": [vars(cell) for cell in objective.coverage()],
+        "dataset": work.meta,
+        "trained_cells": [vars(cell) for cell in work.coverage()],
         **outcome,
-        "tokens_seen": _tokens_seen(tokens, batches, training.accumulation, outcome["steps"]),
+        "tokens_seen": _tokens_seen(work, training.accumulation, outcome["steps"]),
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "wall_seconds": round(time.perf_counter() - began, 3),
         "peak_memory_mb": peak_memory_mb(),
@@ -116,22 +135,16 @@ def train(plan: Plan, run: Run, tokens_file: Path, start: Path, out: Path, devic
         **environment(),
     }
     write_json(out / "run.json", record)
-    loop.clean()
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def _texts(tokens: Tokens, rows: Tensor) -> list[Tensor]:
-    """The texts of some rows, column by column: all first columns, then all second ones, ..."""
-    return [tokens.text(int(number)) for number in tokens.rows[rows].T.flatten()]
-
-
-def _tokens_seen(tokens: Tokens, batches: Callable[[int], list[Tensor]], accumulation: int, steps: int) -> int:
+def _tokens_seen(work: StsTraining | RetrievalTraining, accumulation: int, steps: int) -> int:
     """Tokens (padding not counted) that so many optimiser steps train on, also where a run was interrupted."""
-    lengths = tokens.offsets.diff()[tokens.rows.long()].sum(dim=1)  # (rows,)
-    per_epoch = math.ceil(len(batches(0)) / accumulation)
+    per_epoch = math.ceil(len(work.batches(0)) / accumulation)
     seen = 0
     for epoch in range(math.ceil(steps / per_epoch)):
-        used = batches(epoch)[: (steps - epoch * per_epoch) * accumulation]
-        seen += int(lengths[torch.cat(used)].sum())
+        used: Sequence[Any] = work.batches(epoch)[: (steps - epoch * per_epoch) * accumulation]
+        seen += sum(work.tokens_in(batch) for batch in used)
     return seen
 
 

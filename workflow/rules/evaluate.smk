@@ -29,7 +29,7 @@ rule evaluate:
             EXPERIMENT.plan.run(wildcards.run)
         ),
         code=source_hash(*EVALUATION_CODE),
-        root=ROOT,
+        root=lambda wildcards, input: str(Path(input.model).parents[2]),
         out=subpath(output.cells, parent=True),
     message:
         "evaluate {wildcards.run}"
@@ -63,7 +63,7 @@ rule search:
             EXPERIMENT.plan.run(wildcards.run)
         ),
         code=source_hash(*EVALUATION_CODE),
-        root=ROOT,
+        root=lambda wildcards, input: str(Path(input.model).parents[2]),
     message:
         "search {wildcards.corpus} for {wildcards.run}, shard {wildcards.shard} of {wildcards.shards}"
     shell:

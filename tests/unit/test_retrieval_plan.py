@@ -8,23 +8,17 @@ from typing import Any
 
 import pytest
 import yaml
+from test_plan import BASE as STS
+from test_plan import TRAINING
 
 from matryobench.dag import Dag
 from matryobench.errors import InputError
 from matryobench.plan import Plan, slug
 
-TRAINING = {"batch_size": 4, "steps": 2}
 BASE: dict[str, Any] = {
     "name": "tiny",
     "description": "test",
-    "backbone": {
-        "source": "pretrain",
-        "text": "demo-text",
-        "spec": {
-            "architecture": {"layers": 4, "hidden": 32, "heads": 4, "intermediate": 64},
-            "vocab_size": 300, "steps": 2, "batch_size": 2, "learning_rate": 0.001,
-        },
-    },
+    "backbone": STS["backbone"],
     "seeds": [1],
     "retrieval": {
         "evaluate": ["demo-search"],
@@ -70,9 +64,6 @@ def test_methods_get_their_retrieval_variants_and_names_that_files_can_have(tmp_
         "retrieval-bert-paper-groups-tevatron-s1",
     ]
     assert slug("+dims") == "dims" and slug("ff->mrl") == "ff-to-mrl"
-    fixed = plan.run("retrieval-fix-doc-released-groups-s1")
-    assert [plan.document_layer(fixed, layer) for layer in (1, 2, 4)] == [4, 4, 4]
-    assert [plan.document_layer(plan.runs[0], layer) for layer in (1, 2, 4)] == [1, 2, 4]
 
 
 def test_the_datasets_of_an_experiment_include_what_its_groups_are_mined_from(tmp_path: Path) -> None:

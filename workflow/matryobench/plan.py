@@ -109,14 +109,6 @@ class Plan:
         """The definition of the run's objective."""
         return self.methods[run.method].variants[run.variant]
 
-    def document_layer(self, run: Run, layer: int) -> int:
-        """Layer of the document side where the query side is read at `layer` (for fix-doc the encoder's last)."""
-        if self.variant(run).documents == "same":
-            return layer
-        if self.shape.layers is None:
-            raise InputError(f"{self.place}: the backbone's depth is not known yet; fetch it first.")
-        return self.shape.layers
-
     def corpora(self) -> dict[str, list[Collection]]:
         """The retrieval task's test sets by the corpus that they search, in the config's order."""
         found: dict[str, list[Collection]] = {}

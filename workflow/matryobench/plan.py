@@ -138,13 +138,18 @@ class Plan:
         return sorted(names)
 
     def training_settings(self, run: Run) -> dict[str, Any]:
-        """All that determines the run's weights, besides its inputs: what a change of must retrain the run."""
+        """All that determines the run's weights, besides its inputs: what a change of must retrain the run.
+
+        Values that are the default are left out, so that a new release with one more setting retrains nothing.
+        """
         needs = self.variant(run).needs
-        recipe = self.recipe(run).model_dump(mode="json", exclude={"description"})
+        recipe = self.recipe(run).model_dump(mode="json", exclude={"description"}, exclude_defaults=True)
         if "dim_lists" not in needs:
             recipe.pop("dim_lists", None)  # a list for other variants
         return {
-            "variant": self.variant(run).model_dump(mode="json", exclude={"description", "source", "deviations"}),
+            "variant": self.variant(run).model_dump(
+                mode="json", exclude={"description", "source", "deviations"}, exclude_defaults=True
+            ),
             "recipe": recipe,
             "backend": run.backend,
             "sizes": sorted(self.tasks[run.task].sizes.values()) if "sizes" in needs else [],

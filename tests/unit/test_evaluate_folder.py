@@ -43,7 +43,7 @@ def test_real_data_give_the_numbers_of_sentence_transformers_and_pytrec_eval(
 
     arguments = ("--task", "retrieval", "--data", str(folder), "--layers", "6", "--dims", "32,384")
     result = matryobench(
-        "evaluate", str(minilm), *arguments, "--max-length", "128", "--run-files", "6:32", cwd=tmp_path
+        "evaluate", str(minilm), *arguments, "--max-length", "128", "--run-files", "6:32", "--half-precision", cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
     frame = pd.read_csv(tmp_path / "cells.csv").set_index(["metric", "dim"])["value"]
@@ -68,6 +68,7 @@ def test_real_data_give_the_numbers_of_sentence_transformers_and_pytrec_eval(
         assert frame["recall@100", dim] == pytest.approx(np.mean([one["recall_100"] for one in found]), abs=1e-4)
     lines = gzip.decompress((tmp_path / "cells" / "some-scifact.l6.d32.trec.gz").read_bytes()).decode().splitlines()
     assert len(lines) == QUERIES * 100
+    assert "some-scifact: float16 documents against the exact search" in result.stdout
 
 
 @pytest.mark.parametrize(

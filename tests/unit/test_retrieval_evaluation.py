@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,11 +16,13 @@ from matryobench.analysis import cells as cells_table
 from matryobench.data.tokens import Tokens, tokenise_passages
 from matryobench.errors import InputError
 from matryobench.evaluation import retrieval
-from matryobench.evaluation.half_precision import fp16_rankings, metric_differences, rank_agreement
+from matryobench.evaluation.half_precision import fp16_rankings, metric_differences, rank_agreement, rank_fp16
 from matryobench.evaluation.rankings import Rankings, merge
 from matryobench.evaluation.results import cells_frame, write_retrieval_items
 from matryobench.evaluation.retrieval import evaluate_rankings, search_corpus
+from matryobench.evaluation.retrieval_runs import SearchSettings
 from matryobench.evaluation.search import TopK
+from matryobench.evaluation.searches import Search
 from matryobench.models.encoder import Encoder
 from matryobench.models.folders import load_encoder, load_tokenizer
 
@@ -198,3 +201,22 @@ def test_half_precision_is_measured_against_the_exact_search(world: tuple) -> No
         before.values, (1,)
     )
     assert metric_differences(before, before)["ndcg@10"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_half_precision_search_is_the_exact_search_of_rounded_documents(world: tuple, similarity: str) -> None:
+    pytest.importorskip("faiss")
+    encoder, queries, corpus = world
+    excluded = torch.tensor([3, -1, 5, -1, -1, -1, -1, -1, -1])
+    asked = Search("set", "", corpus, pa.chunked_array([[str(n) for n in range(COUNT)]]), (), queries, excluded)
+    half = rank_fp16(encoder, asked, SearchSettings(tuple(FIXED), similarity, 20, ""))
+    assert half.cells == tuple(FIXED)
+    with torch.no_grad():
+        for number, (query_layer, layer, dim) in enumerate(FIXED):
+            left = encoder.embed(queries, [query_layer], 64)[0, :, :dim]
+            right = encoder.embed([corpus.text(n) for n in range(COUNT)], [layer], 64)[0, :, :dim]
+            if similarity == "cosine":
+                left, right = (torch.nn.functional.normalize(side, dim=1) for side in (left, right))
+            scores = left.double() @ right.half().double().T
+            scores[0, 3] = scores[2, 5] = -torch.inf
+            assert torch.allclose(half.scores[number].double(), scores.topk(20).values, atol=2e-5)

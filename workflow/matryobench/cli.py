@@ -205,6 +205,10 @@ def evaluate(
     run_files: Annotated[
         str | None, typer.Option(help="Cells to write TREC run files for, e.g. 6:384,2:32 (retrieval).")
     ] = None,
+    half_precision: Annotated[
+        bool,
+        typer.Option("--half-precision", help="Also measure what float16 documents would change (retrieval, FAISS)."),
+    ] = False,
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
     mirror: Annotated[Path, typer.Option(help="The mirror folder.")] = Path("mirror"),
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
@@ -219,7 +223,7 @@ def evaluate(
         Request(
             model=model, task=task, sets=sets, data=data or [], layers=layers, dims=dims, pooling=pooling,
             max_length=max_length, query_max_length=query_max_length, similarity=similarity, top_k=top_k,
-            exclude_own_id=exclude_own_id, run_files=run_files, revision=revision, mirror=mirror, offline=offline, out=out,
+            exclude_own_id=exclude_own_id, run_files=run_files, half_precision=half_precision, revision=revision, mirror=mirror, offline=offline, out=out,
         )
     )  # fmt: skip
 

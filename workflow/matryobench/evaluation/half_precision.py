@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from matryobench.errors import InputError
 from matryobench.evaluation.rankings import EMPTY, Rankings, SearchCell, from_keys, pack
+from matryobench.models.encoder import default_tokens_per_forward
 
 if TYPE_CHECKING:
     from matryobench.evaluation.retrieval import SetScores
+    from matryobench.evaluation.retrieval_runs import SearchSettings
+    from matryobench.evaluation.searches import Search
+    from matryobench.models.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,10 @@ def fp16_rankings(queries: Tensor, documents: Tensor, cell: SearchCell, k: int) 
 
     FAISS's IndexScalarQuantizer (QT_fp16): queries stay float32, each product sums in float32.
     """
-    import faiss
+    try:
+        import faiss
+    except ImportError:
+        raise InputError("half precision: FAISS is not installed; pip install faiss-cpu, or leave the option out.") from None
 
     dim = cell[2]
     index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
@@ -38,6 +47,30 @@ def fp16_rankings(queries: Tensor, documents: Tensor, cell: SearchCell, k: int) 
     found = torch.from_numpy(numbers)
     keys = pack(torch.from_numpy(scores), found.clamp(min=0)).masked_fill(found < 0, EMPTY)
     return from_keys([cell], keys[None])
+
+
+@torch.inference_mode()
+def rank_fp16(encoder: Encoder, search: Search, settings: SearchSettings) -> Rankings:
+    """The rankings of a search with float16 documents, as `retrieval_runs.rank` gives the exact ones.
+
+    The corpus is held in memory at all layers of the cells, so this is for corpora of at most some 100,000 documents.
+    """
+    budget = default_tokens_per_forward(next(encoder.parameters()).device)
+    layers = sorted({layer for query, document, _ in settings.cells for layer in (query, document)})
+    queries = dict(zip(layers, encoder.embed(search.queries, layers, budget), strict=True))
+    texts = [search.corpus.text(number) for number in search.corpus.rows[:, 0].tolist()]
+    documents = dict(zip(layers, encoder.embed(texts, layers, budget), strict=True))
+    keys = []
+    for cell in settings.cells:
+        sides = [side[layer][:, : cell[2]] for side, layer in ((queries, cell[0]), (documents, cell[1]))]
+        if settings.similarity == "cosine":
+            sides = [F.normalize(side, dim=-1) for side in sides]
+        # One more than asked for, since a query's own document may have to go.
+        found = fp16_rankings(*sides, cell, min(settings.top_k + 1, len(texts)))
+        own = found.documents == search.excluded[None, :, None]
+        packed = pack(found.scores, found.documents.clamp(min=0)).masked_fill(own | (found.documents < 0), EMPTY)
+        keys.append(packed.topk(min(settings.top_k, len(texts)), dim=-1).values[0])
+    return from_keys(settings.cells, torch.stack(keys))
 
 
 def rank_agreement(a: Rankings, b: Rankings, depth: int = 10) -> Agreement:

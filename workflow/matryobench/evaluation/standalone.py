@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from matryobench.data.mirror import Mirror
+    from matryobench.evaluation.rankings import Rankings
+    from matryobench.evaluation.retrieval import SetScores
+    from matryobench.evaluation.retrieval_runs import SearchSettings
     from matryobench.evaluation.search import Similarity
+    from matryobench.evaluation.searches import Search
     from matryobench.evaluation.sts import SetResult
     from matryobench.grid import Cell
     from matryobench.models.encoder import Encoder, Pooling
@@ -41,6 +45,7 @@ class Request:
     top_k: int
     exclude_own_id: bool
     run_files: str | None
+    half_precision: bool
     revision: str | None
     mirror: Path
     offline: bool
@@ -119,7 +124,7 @@ def _retrieval(request: Request) -> pd.DataFrame:
     folder = _model_folder(request, mirror)
 
     from matryobench.evaluation.results import cells_frame
-    from matryobench.evaluation.retrieval_runs import SearchSettings, evaluate_sets
+    from matryobench.evaluation.retrieval_runs import SearchSettings, evaluate_sets, rank
     from matryobench.evaluation.searches import build_search
 
     model = _load(request, folder)
@@ -142,10 +147,37 @@ def _retrieval(request: Request) -> pd.DataFrame:
         search = build_search(name, passages, documents, [(name, exclude_own_id, queries, asked, qrels)])
         settings = SearchSettings(cells, similarity, request.top_k, identity="")
         out = request.out.with_suffix("")
-        results += evaluate_sets(model.encoder, search, settings, run_files=wanted, out=out)
+        rankings = rank(model.encoder, search, settings)
+        scores = evaluate_sets(model.encoder, search, settings, rankings, wanted, out)
+        results += scores
+        if request.half_precision:
+            _print_half_precision(model.encoder, search, settings, rankings, scores)
         facts = search.sets[0].facts
         print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if value))
     return cells_frame(results, **_identity(request))
+
+
+def _print_half_precision(
+    encoder: Encoder, search: Search, settings: SearchSettings, exact: Rankings, scores: Sequence[SetScores]
+) -> None:
+    """What float16 documents change: the share of equal rankings, and every metric's difference, per cell."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from matryobench.evaluation.half_precision import metric_differences, rank_agreement, rank_fp16
+    from matryobench.evaluation.retrieval_runs import evaluate_sets
+
+    half = rank_fp16(encoder, search, settings)
+    agreement = rank_agreement(exact, half)
+    for before, after in zip(scores, evaluate_sets(encoder, search, settings, half), strict=True):
+        changes = metric_differences(before, after)
+        table = Table(title=f"{before.dataset}: float16 documents against the exact search", title_justify="left")
+        for heading in ("layer", "dim", "equal top 10", "shared of top 10", *changes):
+            table.add_column(heading, justify="right")
+        for number, (layer, _, dim) in enumerate(before.cells):
+            shares = (f"{share[number]:.4f}" for share in (agreement.equal_lists, agreement.overlap))
+            table.add_row(str(layer), str(dim), *shares, *(f"{change[number]:+.5f}" for change in changes.values()))
+        Console().print(table)
 
 
 def _collections(request: Request, mirror: Mirror) -> Iterator[tuple[str, bool, tuple[pa.Table, pa.Table, pa.Table]]]:

@@ -3,18 +3,17 @@
 
     python tools/mirror_from_shared.py SHARED_DATA MIRROR [--model NAME=FOLDER ...]
 
-SHARED_DATA holds MANIFEST.json (sha256 per file), sts/, nli/, pairs/ and retrieval/. The STS sets and the BEIR collections
-go under the hub ids, revisions and file names of the registry, as JSON lines with MTEB's column names; what the hub does
-not have in that form goes under local/. What the mirror holds already stays as it is. --model copies a transformers or
-sentence-transformers folder in as the model NAME. docs/data.md describes what differs from the hub's own files.
+SHARED_DATA holds MANIFEST.json (sha256 per file), sts/, nli/, pairs/, retrieval/, classification/ and text/. The STS sets,
+the BEIR collections and MTEB's classification sets go under the hub ids, revisions and file names of the registry, with
+MTEB's column names; what the hub does not have in that form goes under local/. What the mirror holds already stays as it
+is. --model copies a transformers or sentence-transformers folder in as the model NAME. docs/data.md describes what differs
+from the hub's own files.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -22,16 +21,21 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT / "workflow"))
+sys.path[:0] = [str(PROJECT / "workflow"), str(PROJECT / "tools")]
 
+from shared_data import Shared
+
+from matryobench.data.classifications import check_classification
 from matryobench.data.collection_tables import check_collection
 from matryobench.data.fetch import check_model_files, fetch_dataset, is_model_file
 from matryobench.data.mirror import Mirror, NotInMirror, copy_into
 from matryobench.data.registry import (
     Collection,
     DatasetSpec,
+    find_classification,
     find_collection,
     find_dataset,
+    load_classifications,
     load_collections,
     load_datasets,
 )
@@ -77,7 +81,40 @@ COLLECTIONS = {
     ),
     "cranfield": ("retrieval/cranfield", "judgements with Cleverdon's code -1 dropped, grades are 5 minus his code"),
 }
-STS_COLUMNS = ("sentence1", "sentence2", "score", "subset")
+# Classification set of the hub -> its two files, and what is to be said of them. The hub numbers the labels.
+HUB_LABELLED = {
+    "banking77": (
+        ("classification/Banking77/train.jsonl.gz", "classification/Banking77/test.jsonl"),
+        "rows and labels in the hub's order as far as mteb's statistics tell, 16 of 761952 characters less",
+    ),
+    "emotion": (
+        ("classification/Emotion/train.jsonl.gz", "classification/Emotion/test.jsonl"),
+        "rows and labels in the hub's order as far as mteb's statistics tell, with as many characters",
+    ),
+    "amazon-counterfactual": (
+        ("classification/AmazonCounterfactual/train.jsonl", "classification/AmazonCounterfactual/test.jsonl"),
+        "rows and labels in the hub's order as far as mteb's statistics tell, 253 of 502251 characters less",
+    ),
+}
+LABEL_NAMES = {
+    "emotion": ["sadness", "joy", "love", "anger", "fear", "surprise"],
+    "amazon-counterfactual": ["not-counterfactual", "counterfactual"],
+}
+# Classification sets that only a mirror has: with a split of their own (copied as they are), or one file that is split here.
+LOCAL_LABELLED = {
+    "trec-qc": ("classification/TREC-QC/train.jsonl", "classification/TREC-QC/test.jsonl"),
+    "sst2": ("classification/SST2/train.jsonl", "classification/SST2/test.jsonl"),
+    "ag-news-sample": ("classification/AGNews-sample/train.jsonl.gz", "classification/AGNews-sample/test.jsonl.gz"),
+}
+SPLIT_LABELLED = {
+    "mr": "classification/MR/all.jsonl.gz",
+    "cr": "classification/CR/all.jsonl",
+    "subj": "classification/SUBJ/all.jsonl.gz",
+}
+TEXT_SETS = {
+    "public-text": ["text/simplewiki.txt.xz", "text/enwiki_sample.txt.xz", "text/novels.txt.xz"],
+    "public-text-valid": ["text/valid.txt.xz"],
+}
 
 HUB_NOTE = (
     "Made by tools/mirror_from_shared.py from collected public copies: the same pairs and gold scores as the hub's file "
@@ -85,71 +122,20 @@ HUB_NOTE = (
 )
 COLLECTION_NOTE = "Made by tools/mirror_from_shared.py from collected public copies: "
 LOCAL_NOTE = "Made by tools/mirror_from_shared.py from collected public copies; the hub has no such file."
+SPLIT_NOTE = "Made by tools/mirror_from_shared.py from collected public copies; the test set is a fifth of each class."
 MODEL_NOTE = "Copied from a local folder by tools/mirror_from_shared.py; the revision is a digest of the files."
 
 
-class Shared:
-    """The shared data folder; every file that is taken from it has the SHA-256 of its MANIFEST.json."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        manifest = root / "MANIFEST.json"
-        try:
-            files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-            self.sums = {file["name"]: file["sha256"] for file in files}
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{manifest}: no readable manifest there; give the folder that holds it.") from None
-
-    def file(self, name: str) -> Path:
-        path = self.root / name
-        if name not in self.sums or not path.is_file():
-            raise InputError(
-                f"{path}: the shared folder lacks this file or its manifest does not list it; complete it."
-            )
-        found = sha256_of(path)
-        if found != self.sums[name]:
-            raise InputError(
-                f"{path}: this file has changed (sha256 {found[:12]}, the manifest says {self.sums[name][:12]}); "
-                "get the original."
-            )
-        return path
-
-    def pairs(self, names: list[str]) -> bytes:
-        """Scored pairs of JSON Lines files, joined, with the columns that MTEB has (and `subset`), as .jsonl.gz bytes."""
-        lines = []
-        for name in names:
-            path = self.file(name)
-            text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            for line in text.decode("utf-8").rstrip("\n").split("\n"):
-                row: dict[str, Any] = json.loads(line)
-                kept = {column: row[column] for column in STS_COLUMNS if column in row}
-                lines.append(json.dumps(kept, ensure_ascii=False) + "\n")
-        return gzip.compress("".join(lines).encode("utf-8"), mtime=0)
-
-    def converted(self, name: str, target: str) -> bytes:
-        """A file in the form that the name `target` says: unpacked without .gz, judgements as JSON lines with .jsonl."""
-        content = self.file(name).read_bytes()
-        if name.endswith(".gz") and not target.endswith(".gz"):
-            content = gzip.decompress(content)
-        if name.endswith(".tsv") and target.endswith(".jsonl"):
-            header, *rows = (line.split("\t") for line in content.decode("utf-8").rstrip("\n").split("\n"))
-            keys = ("query-id", "corpus-id", "score")
-            assert tuple(header) == keys
-            judged = ({**dict(zip(keys, row, strict=True)), "score": int(row[2])} for row in rows)
-            content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in judged).encode("utf-8")
-        return content
-
-
-def put(spec: DatasetSpec, content: Callable[[], bytes], mirror: Mirror, note: str) -> None:
-    """Puts a table's one file where the registry says that it is, unless the mirror has that file already."""
+def put(spec: DatasetSpec, content: Callable[[], bytes], mirror: Mirror, note: str, number: int = 0) -> None:
+    """Puts a table's file (its `number`th) where the registry says that it is, unless the mirror has that file already."""
     identity: dict[str, Any]
     if spec.hub is not None:
         assert spec.hub.revision is not None
-        entry, file = mirror.entry("datasets", spec.hub.id, spec.hub.revision), spec.hub.files[0]
+        entry, file = mirror.entry("datasets", spec.hub.id, spec.hub.revision), spec.hub.files[number]
         identity = {"id": spec.hub.id, "revision": spec.hub.revision}
     else:
         assert spec.mirror is not None
-        place = mirror.root / spec.mirror.files[0]
+        place = mirror.root / spec.mirror.files[number]
         entry, file = place.parent, place.name
         identity = {"id": entry.name, "revision": None}
     if _held(mirror, entry, file):
@@ -178,6 +164,28 @@ def add_collection(
         assert source is not None
         note = f"{COLLECTION_NOTE}{what}."
         put(spec, partial(shared.converted, f"{folder}/{file}", source.files[0]), mirror, note)
+
+
+def add_classification(name: str, datasets: dict[str, DatasetSpec], shared: Shared, mirror: Mirror) -> None:
+    """Puts the two files of a classification set in."""
+    for number, part in enumerate(("train", "test")):
+        spec = datasets[f"{name}.{part}"]
+        if name in SPLIT_LABELLED:
+            put(spec, partial(shared.split, SPLIT_LABELLED[name], part), mirror, SPLIT_NOTE)
+        elif name in LOCAL_LABELLED:
+            file = LOCAL_LABELLED[name][number]
+            put(spec, partial(shared.converted, file, file), mirror, LOCAL_NOTE)
+        else:
+            assert spec.hub is not None
+            files, what = HUB_LABELLED[name]
+            content = partial(shared.labelled, files[number], LABEL_NAMES.get(name), spec.hub.files[0])
+            put(spec, content, mirror, f"{COLLECTION_NOTE}{what}.")
+
+
+def add_text(name: str, spec: DatasetSpec, shared: Shared, mirror: Mirror) -> None:
+    """Puts the files of a text set in, as they are."""
+    for number, file in enumerate(TEXT_SETS[name]):
+        put(spec, partial(shared.converted, file, file), mirror, LOCAL_NOTE, number)
 
 
 def add_model(name: str, folder: Path, mirror: Mirror) -> Path:
@@ -216,15 +224,28 @@ def fill(registry: Path, shared: Shared, mirror: Mirror) -> None:
             put(spec, partial(shared.converted, file, file), mirror, LOCAL_NOTE)
         table, meta = fetch_dataset(name, spec, mirror, offline=True)
         print(f"{name:21} {table.num_rows:6} rows  {next(iter(meta['sha256']))}")
+    for name in TEXT_SETS:
+        spec = find_dataset(datasets, name, str(registry))
+        add_text(name, spec, shared, mirror)
+        print(f"{name:21} {fetch_dataset(name, spec, mirror, offline=True)[0].num_rows:6} rows")
     for name in COLLECTIONS:
         collection = find_collection(collections, name, str(registry))
         add_collection(name, collection, datasets, shared, mirror)
         parts = (collection.corpus, collection.queries, collection.qrels, collection.train_qrels)
         tables = [fetch_dataset(part, datasets[part], mirror, offline=True)[0] for part in parts if part is not None]
-        _, facts = check_collection(tables[0], tables[1], tables[2], name)
-        print(
-            f"{name:21} " + ", ".join(f"{number} {fact.replace('_', ' ')}" for fact, number in facts.items() if number)
+        _report(name, check_collection(tables[0], tables[1], tables[2], name)[1])
+    sets = load_classifications(registry)
+    for name in (*HUB_LABELLED, *LOCAL_LABELLED, *SPLIT_LABELLED):
+        labelled = find_classification(sets, name, str(registry))
+        add_classification(name, datasets, shared, mirror)
+        train, test = (
+            fetch_dataset(part, datasets[part], mirror, offline=True)[0] for part in (labelled.train, labelled.test)
         )
+        _report(name, check_classification(train, test, name))
+
+
+def _report(name: str, facts: dict[str, Any]) -> None:
+    print(f"{name:21} " + ", ".join(f"{number} {fact.replace('_', ' ')}" for fact, number in facts.items() if number))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -53,7 +53,7 @@ def test_evaluate_prints_and_writes_the_grid_of_a_folder_and_of_a_mirrored_hub_i
     [
         (("--sets", "demo-sts-role"), "--sets: unknown data set 'demo-sts-role'; did you mean demo-sts-roles"),
         (("--sets", "demo-triplets"), "--sets: 'demo-triplets' has triplets; an STS test set needs scored pairs."),
-        (("--task", "stss"), "--task: unknown task 'stss'; did you mean sts? valid names are: retrieval, sts."),
+        (("--task", "stss"), "--task: unknown task 'stss'; did you mean sts? valid names are: mteb, retrieval, sts."),
         (("--pooling", "max"), "--pooling: 'max' is not one of mean, cls; change it."),
         (("--dims", "8;16"), "--dims: '8;16' is not a comma-separated list of whole numbers; e.g. 2,4,6."),
         (("--out", "cells.csv"), "--out: cells.csv does not end in .parquet"),

@@ -126,6 +126,25 @@ def test_export_writes_a_standalone_model_of_one_cell(tiny_bert: Path, tmp_path:
     assert record == {"layer": 2, "dim": 8, "exported_from": "sts-x-s1"}
 
 
+def test_a_model_of_instructed_texts_leaves_prompts_out_of_the_pooling_also_as_one_cell(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from matryobench.data.instructed_tokens import encode_pairs
+
+    encoder = load_encoder(tiny_bert, "mean").eval()
+    save_encoder(encoder, tiny_bert, tmp_path / "model", max_length=16, include_prompt=False)
+    export(tmp_path / "model", 2, 8, tmp_path / "cell")
+    pairs = [("the red ball", text) for text in TEXTS]
+    tokens, skips = encode_pairs(pairs, load_tokenizer(tiny_bert), 16, "test")
+    with torch.no_grad():
+        ours = encoder.embed([torch.tensor(text) for text in tokens], [2, 4], 1000, skips=skips).numpy()
+    for folder, expected in (("model", ours[1]), ("cell", ours[0, :, :8])):
+        library = SentenceTransformer(str(tmp_path / folder), device="cpu")
+        assert np.abs(library.encode(TEXTS, prompt="the red ball ") - expected).max() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("layer", "dim", "sentence"),
     [(5, 8, "layer 5 is not in 1..4"), (2, 33, "dim 33 is not in 1..32")],

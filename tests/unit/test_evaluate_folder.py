@@ -43,7 +43,15 @@ def test_real_data_give_the_numbers_of_sentence_transformers_and_pytrec_eval(
 
     arguments = ("--task", "retrieval", "--data", str(folder), "--layers", "6", "--dims", "32,384")
     result = matryobench(
-        "evaluate", str(minilm), *arguments, "--max-length", "128", "--run-files", "6:32", "--half-precision", cwd=tmp_path
+        "evaluate",
+        str(minilm),
+        *arguments,
+        "--max-length",
+        "128",
+        "--run-files",
+        "6:32",
+        "--half-precision",
+        cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
     frame = pd.read_csv(tmp_path / "cells.csv").set_index(["metric", "dim"])["value"]

@@ -1,25 +1,28 @@
-"""The tool that makes a mirror of collected copies: test collections and pairs have the hub's form, size and texts."""
+"""The tool that makes a mirror of collected copies: what it puts in has the hub's form, size, texts and labels."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from matryobench.data.classifications import check_classification
 from matryobench.data.collection_tables import check_collection
 from matryobench.data.fetch import fetch_dataset
 from matryobench.data.mirror import Mirror
-from matryobench.data.registry import load_collections, load_datasets
+from matryobench.data.registry import load_classifications, load_collections, load_datasets
 from matryobench.data.values import passage_text
 from matryobench.errors import InputError
 
 PROJECT = Path(__file__).resolve().parents[2]
 REGISTRY = PROJECT / "config" / "datasets.yaml"
 DATASETS, COLLECTIONS = load_datasets(REGISTRY), load_collections(REGISTRY)
+CLASSIFICATIONS = load_classifications(REGISTRY)
 
 # (documents, test queries, judgements, characters of documents, characters of test queries): mteb 2.26.24,
 # mteb/descriptive_stats/Retrieval/*.json; the copy of SciFact lacks 23 characters of the documents.
@@ -138,3 +141,77 @@ def test_pairs_are_copied_as_they_are(tmp_path: Path, shared_data: Path) -> None
         assert table.column_names[:2] == ["anchor", "positive"] and table.num_rows == DATASETS[name].rows
         assert (mirror.root / "local" / "pairs" / source.name).read_bytes() == source.read_bytes()
     assert set(table["subset"].to_pylist()) >= {"lingnli", "rte"}  # nli-entailment keeps where its pairs are from
+
+
+def label_counts(task: str, split: str) -> tuple[int, int, dict[str, int]]:
+    """(rows, characters, texts per label in order of first appearance) of mteb's descriptive statistics, English."""
+    where = importlib.util.find_spec("mteb")
+    assert where is not None and where.origin is not None
+    file = Path(where.origin).parent / "descriptive_stats" / "Classification" / f"{task}.json"
+    stats = json.loads(file.read_text(encoding="utf-8"))[split]
+    stats = stats.get("hf_subset_descriptive_stats", {}).get("en", stats)
+    counts = {label: found["count"] for label, found in stats["label_statistics"]["labels"].items()}
+    return stats["num_samples"], stats["text_statistics"]["total_text_length"], counts
+
+
+@pytest.mark.parametrize(
+    ("name", "short"), [("banking77", (12, 4)), ("emotion", (0, 0)), ("amazon-counterfactual", (222, 31))]
+)
+def test_a_labelled_set_has_the_rows_and_labels_that_mteb_states(
+    name: str, short: tuple[int, int], tmp_path: Path, shared_data: Path
+) -> None:
+    mirror, tool = Mirror(tmp_path), the_tool()
+    tool.add_classification(name, DATASETS, tool.Shared(shared_data), mirror)
+    task = CLASSIFICATIONS[name].mteb_task
+    assert task is not None
+    for part, lacking in zip(("train", "test"), short, strict=True):
+        table, meta = fetch_dataset(f"{name}.{part}", DATASETS[f"{name}.{part}"], mirror, offline=True)
+        rows, characters, counts = label_counts(task, part)
+        labels = Counter(table["label"].to_pylist())
+        assert (table.num_rows, sum(map(len, table["text"].to_pylist()))) == (rows, characters - lacking)
+        assert labels == counts and list(labels) == list(counts)  # the hub's numbers, met in the hub's order
+        assert meta["from"] == "shared-data" and "characters" in meta["note"]
+
+
+@pytest.mark.parametrize("name", ["mr", "cr", "subj"])
+def test_a_set_without_a_split_is_split_by_class_and_text(name: str, tmp_path: Path, shared_data: Path) -> None:
+    tool = the_tool()
+    shared = tool.Shared(shared_data)
+    mirror, whole = Mirror(tmp_path), shared.rows(tool.SPLIT_LABELLED[name])
+    tool.add_classification(name, DATASETS, shared, mirror)
+    parts = [fetch_dataset(f"{name}.{part}", DATASETS[f"{name}.{part}"], mirror, True)[0] for part in ("train", "test")]
+    train, test = ([(row["text"], row["label"]) for row in part.to_pylist()] for part in parts)
+    assert Counter(train) + Counter(test) == Counter((row["text"], row["label"]) for row in whole)
+    assert not {text for text, _ in train} & {text for text, _ in test}
+    order = {row["text"]: number for number, row in reversed(list(enumerate(whole)))}
+    assert [order[text] for text, _ in test] == sorted(order[text] for text, _ in test)
+    share = Counter(label for _, label in test)
+    assert all(abs(share[label] / count - 0.2) < 0.002 for label, count in Counter(r["label"] for r in whole).items())
+    assert shared.split(tool.SPLIT_LABELLED[name], "test") == shared.split(tool.SPLIT_LABELLED[name], "test")
+
+
+def test_sets_with_a_split_of_their_own_are_copied(tmp_path: Path, shared_data: Path) -> None:
+    mirror, tool = Mirror(tmp_path), the_tool()
+    for name, files in tool.LOCAL_LABELLED.items():
+        tool.add_classification(name, DATASETS, tool.Shared(shared_data), mirror)
+        tables = [
+            fetch_dataset(f"{name}.{part}", DATASETS[f"{name}.{part}"], mirror, True)[0] for part in ("train", "test")
+        ]
+        assert check_classification(tables[0], tables[1], name)["test_texts"] == tables[1].num_rows
+        source = mirror.root / "local" / "classification" / name / Path(files[1]).name
+        assert source.read_bytes() == (shared_data / files[1]).read_bytes()
+
+
+def test_text_sets_come_with_all_their_files(tmp_path: Path, shared_data: Path) -> None:
+    mirror, tool = Mirror(tmp_path), the_tool()
+    name = "public-text-valid"
+    tool.add_text(name, DATASETS[name], tool.Shared(shared_data), mirror)
+    assert fetch_dataset(name, DATASETS[name], mirror, offline=True)[0].num_rows == DATASETS[name].rows
+    wanted = DATASETS["public-text"].mirror
+    assert wanted is not None
+    assert [Path(file).name for file in wanted.files] == [Path(file).name for file in tool.TEXT_SETS["public-text"]]
+    rows = json.loads((shared_data / "MANIFEST.json").read_text())["files"]
+    assert (
+        sum(file["rows"] for file in rows if file["name"] in tool.TEXT_SETS["public-text"])
+        == DATASETS["public-text"].rows
+    )

@@ -1,4 +1,4 @@
-"""Masked-language-model pre-training: packing, masking, the folder it writes, and continuing after a kill."""
+"""Masked-language-model pre-training from scratch: packing, the folder it writes, and continuing after a kill."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from matryobench.errors import InputError
 from matryobench.files import sha256_of
 from matryobench.pretraining.blocks import pack
-from matryobench.pretraining.mlm import MaskedLM, pretrain
+from matryobench.pretraining.mlm import pretrain
+from matryobench.pretraining.smae import SizedMaskedLM
 from matryobench.pretraining.spec import Architecture, PretrainSeeds, PretrainSpec
 from matryobench.pretraining.tokenizer import SPECIAL, train_tokenizer
 
@@ -173,16 +174,18 @@ def test_the_loss_is_the_libraries_loss(tmp_path: Path) -> None:
     batch = AutoTokenizer.from_pretrained(tmp_path / "out")(TEXT[:4], return_tensors="pt", padding=True)
     labels = torch.where(torch.rand(batch["input_ids"].shape, generator=torch.Generator().manual_seed(0)) < 0.4,
                          batch["input_ids"], -100)  # fmt: skip
-    ours = MaskedLM(model)(batch["input_ids"], batch["attention_mask"], labels)
+    ours, _ = SizedMaskedLM(model, [(2, 16)], decoder=False)(batch["input_ids"], batch["attention_mask"], labels)
     theirs = model(batch["input_ids"], batch["attention_mask"], labels=labels).loss
     assert torch.allclose(ours, theirs, rtol=1e-6)
 
 
 def test_a_batch_in_which_nothing_is_predicted_teaches_nothing(tmp_path: Path) -> None:
     pretrain(TEXT, spec(), tmp_path / "out", tmp_path / "work", "cpu", progress=False)
-    model = MaskedLM(AutoModelForMaskedLM.from_pretrained(tmp_path / "out"))
+    model = SizedMaskedLM(AutoModelForMaskedLM.from_pretrained(tmp_path / "out"), [(1, 4), (2, 16)], decoder=True)
     ids = torch.tensor([[2, 7, 8, 3]])
-    loss = model(ids, torch.ones_like(ids), torch.full_like(ids, -100))
+    nothing = torch.full_like(ids, -100)
+    loss, each = model(ids, torch.ones_like(ids), nothing, ids, nothing)
+    assert not each.any()
     loss.backward()
     assert loss.item() == 0.0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())

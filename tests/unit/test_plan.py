@@ -19,6 +19,7 @@ from matryobench.data.mirror import Mirror, copy_into
 from matryobench.errors import InputError
 from matryobench.paths import CONFIG, ROOT
 from matryobench.plan import Plan
+from matryobench.sizes import spread
 
 TRAINING = {"batch_size": 4, "steps": 2}
 BASE: dict[str, Any] = {
@@ -117,6 +118,13 @@ def test_a_change_touches_only_the_runs_that_depend_on_it(tmp_path: Path) -> Non
 
 
 V1 = BASE["sts"]["recipes"]["v1"]
+SMAE: dict[str, Any] = {"text": "demo-text", "sizes": ["Demi", "Trenta"], "training": TRAINING}
+MTEB: dict[str, Any] = {
+    "evaluate": {"classification": ["demo-events"], "retrieval": ["demo-search"]},
+    "grid": {"layers": [4], "dims": [8, 32]},
+    "recipes": {"v1": {**V1, "train": "demo-instructed", "base": {"loss": "instructor"}}},
+    "runs": [{"method": "ff"}, {"method": "ff->mrl"}, {"method": "bert-s", "cells": [[4, 8]]}],
+}
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"sts__gird": {"layers": [1], "dims": [8]}, "sts__grid": None}, r"unknown key 'sts.gird'.*; did you mean 'grid'\?"),
     ({"colour": "red"}, r"unknown key 'colour'; remove it; valid keys here are: .*backbone"),
@@ -158,7 +166,73 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"backbone": {"source": "hub", "id": "a/b", "revision": "main"}}, r"revision': string should match pattern"),
     ({"backbone": {"source": "package", "package": "no_such_package", "folder": "m"}}, r"no package 'no_such_package'"),
     ({"backbone": {"source": "path", "path": "/nowhere"}}, r"/nowhere/config.json does not exist"),
+    ({"sts__runs": [{"method": "starbucks"}]}, r"starts from the pre-training 'smae', which this config lacks; add"),
+    ({"pretraining": {"smae": {**SMAE, "sizes": {"Demi": [1, 64]}}}}, r"pretraining.smae.sizes.Demi: dim 64 is not in 1..32"),
+    ({"pretraining": {"smae": {**SMAE, "sizes": {"Demi": [5, 8]}}}}, r"pretraining.smae.sizes.Demi: layer 5 is not in 1..4"),
+    ({"pretraining": {"smae": {**SMAE, "sizes": list("abcde")}}}, r"smae.sizes: 5 sizes do not fit a backbone of 4 layers"),
+    ({"pretraining": {"smae": {**SMAE, "sizes": ["a", "a"]}}}, r"smae.sizes: a name is listed twice"),
+    ({"pretraining": {"smae": {**SMAE, "sizes": {}}}}, r"'pretraining.smae': 'sizes' is needed exactly with objective smae"),
+    ({"pretraining": {"smae": {**SMAE, "text": "demo-triplets"}}}, r"pretraining.smae.text: 'demo-triplets' has triplets"),
+    ({"mteb": {**MTEB, "evaluate": {"classification": ["demo-event"]}}}, r"unknown classification set 'demo-event'; did you"),
+    ({"mteb": {**MTEB, "evaluate": {"retrieval": ["demo-events"]}}}, r"mteb.evaluate.retrieval.0: .*'demo-events'"),
+    ({"mteb": {**MTEB, "evaluate": {"clustering": ["demo-events"]}}}, r"'mteb.evaluate.clustering"),
+    ({"mteb": {**MTEB, "instructions": {"classification": " "}}}, r"instructions.classification: the instruction is empty"),
+    ({"mteb": {**MTEB, "instructions": {"retrieval": "a"}}}, r"mteb.instructions: unknown instruction key 'retrieval'"),
+    ({"mteb": {**MTEB, "max_length": 999}}, r"mteb.max_length: 999 is more than the backbone's 128 positions; lower it"),
+    ({"mteb": {**MTEB, "runs": [{"method": "bert", "backends": ["sentence-transformers"]}]}}, r"runs.0.backends: sentence-t"),
+    ({"mteb": {**MTEB, "runs": [{"method": "2dmse"}]}}, r"mteb.runs.0.method: 2dmse is not defined for mteb"),
 ]  # fmt: skip
+
+
+def test_starbucks_is_srl_on_the_continued_pre_training(tmp_path: Path) -> None:
+    runs = [{"method": "srl"}, {"method": "starbucks"}]
+    plan = load(tmp_path, sts__runs=runs, seeds=[1], pretraining={"smae": SMAE})
+    srl, starbucks = plan.runs
+    assert (srl.pretraining, starbucks.pretraining) == (None, "smae")
+    assert plan.variant(srl) == plan.variant(starbucks)
+    assert plan.pretraining_sizes("smae") == {"Demi": (2, 16), "Trenta": (4, 32)}
+    assert "demo-text" in plan.dataset_names()
+    dag = Dag(config(sts__runs=runs, seeds=[1], pretraining={"smae": SMAE}), [])
+    assert dag.start(srl.run_id).endswith("backbone/backbone.json")
+    assert dag.start(starbucks.run_id).endswith("pretraining/smae/backbone.json")
+    longer = config(pretraining={"smae": {**SMAE, "max_length": 64}})
+    assert dag.pretraining_hash("smae") != Dag(longer, []).pretraining_hash("smae")
+
+
+def test_names_of_sizes_are_spread_over_the_backbone() -> None:
+    names = ["Demi", "Short", "Tall", "Grande", "Venti", "Trenta"]
+    bert = {
+        "Demi": (2, 32),
+        "Short": (4, 64),
+        "Tall": (6, 128),
+        "Grande": (8, 256),
+        "Venti": (10, 512),
+        "Trenta": (12, 768),
+    }
+    assert spread(names, Shape(12, 768), "x") == bert
+    minilm = [(1, 16), (2, 32), (3, 64), (4, 128), (5, 256), (6, 384)]
+    assert list(spread(names, Shape(6, 384), "x").values()) == minilm
+    assert list(spread(names[:4], Shape(6, 64), "x").values()) == [(2, 8), (3, 16), (5, 32), (6, 64)]
+    assert spread(["full"], Shape(3, 100), "x") == {"full": (3, 100)}
+    assert list(spread({"b": (2, 8), "a": (1, 4)}, Shape(2, 8), "x")) == ["a", "b"]
+    with pytest.raises(InputError, match="cannot be spread over a backbone that is not fetched yet"):
+        spread(names, Shape(None, None), "x")
+    with pytest.raises(InputError, match="6 sizes do not fit a backbone of 12 layers and width 16"):
+        spread(names, Shape(12, 16), "x")
+
+
+def test_mteb_runs_are_trained_as_sts_and_read_the_tables_of_their_sets(tmp_path: Path) -> None:
+    plan = load(tmp_path, sts=None, seeds=[1], mteb=MTEB)
+    ff, bert_s, mrl = (
+        plan.run(f"mteb-{name}-s1") for name in ("ff-paper-v1", "bert-s-paper-v1-l4-d8", "ff-to-mrl-paper-v1")
+    )
+    assert mrl.starts_from == ff.run_id and bert_s.evaluated == ((4, 8),)
+    assert {"demo-events.train", "demo-events.test", "demo-search.qrels", "demo-instructed"} <= set(
+        plan.dataset_names()
+    )
+    other = load(tmp_path, sts=None, seeds=[1], mteb={**MTEB, "instructions": {"classification": "tell:"}})
+    assert plan.settings_hash(ff) == other.settings_hash(other.run(ff.run_id))
+    assert plan.evaluation_hash(ff) != other.evaluation_hash(other.run(ff.run_id))
 
 
 @pytest.mark.parametrize(("changes", "sentence"), BAD, ids=[sentence[:40] for _, sentence in BAD])

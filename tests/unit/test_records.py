@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matryobench.data.records import from_columns, read_records, read_table, write_table
+from matryobench.data.records import from_columns, read_records, read_table, write_table, write_texts
 from matryobench.data.registry import DatasetSpec
 from matryobench.errors import InputError
 
@@ -111,6 +111,34 @@ def test_a_null_text_becomes_missing_text_when_the_entry_says_so(tmp_path: Path)
     assert "line 1: 'positive' is empty" in refusal(path, spec("triplets"))
     table = read_records([path], spec("triplets", missing_text=" "), "tiny")
     assert table["positive"].to_pylist() == [" "]
+    path = write(tmp_path / "b.jsonl", jsonl([{"anchor": "a", "positive": "", "negative": "c"}]))
+    assert "line 1: 'positive' is empty" in refusal(path, spec("triplets"))
+    assert read_records([path], spec("triplets", missing_text=" "), "tiny")["positive"].to_pylist() == [" "]
+
+
+def test_a_json_file_may_hold_an_object_per_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json.gz", gzip.compress(jsonl(PAIRS).encode()))
+    assert read_records([path], spec(), "tiny").num_rows == len(PAIRS)
+    path = write(tmp_path / "b.json", jsonl(PAIRS) + "{\n")
+    assert f" line {len(PAIRS) + 1}: this is not valid JSON" in refusal(path, spec())
+
+
+def test_texts_are_written_piece_by_piece(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.txt", "".join(f"text {number}\n" for number in range(20_000)))
+    second = write(tmp_path / "b.jsonl", jsonl([{"text": "last", "id": "x"}]))
+    out = tmp_path / "out.parquet"
+    assert write_texts([first, second], spec("text", rows=20_001), "tiny", out, {"dataset": "tiny"}) == 20_001
+    table, meta = read_table(out)
+    assert table.column_names == ["text"] and meta == {"dataset": "tiny", "rows": 20_001}
+    assert table["text"].to_pylist() == [*(f"text {number}" for number in range(20_000)), "last"]
+    assert pq.ParquetFile(out).metadata.num_row_groups == 4  # no piece is joined with another
+    before = out.read_bytes()
+    with pytest.raises(InputError, match="20001 rows were read and the entry of tiny says rows: 3"):
+        write_texts([first, second], spec("text", rows=3), "tiny", out, {})
+    third = write(tmp_path / "c.txt", "fine\n \n")
+    with pytest.raises(InputError, match="c.txt line 2: 'text' is empty; remove the row"):
+        write_texts([first, third], spec("text"), "tiny", out, {})
+    assert out.read_bytes() == before and not list(tmp_path.glob("*.partial*"))
 
 
 def test_columns_in_memory_pass_the_same_checks() -> None:

@@ -26,6 +26,7 @@ N = Q * G
 TARGETS = (4, 8)
 LISTS = {"two": (2, 8), "four": (2, 4, 8, 12), "six": (1, 2, 4, 8, 10, 12), "seven": (1, 2, 3, 4, 8, 10, 12)}
 SIZES = ((1, 2), (2, 4), (3, 8), (4, 16))
+DRAWN = 2  # the sampled layer, where one is
 METHODS = load_methods()
 VARIANTS = [
     (method, name)
@@ -47,7 +48,8 @@ def objective(method: str, variant: str, settings: ContrastiveLoss | None = None
         "depth": L, "width": H, "target_dims": TARGETS, "dim_lists": LISTS, "sizes": SIZES,
         "cell": {"one": None, "per-layer": (L, None), "per-cell": (L, 4)}[definition.runs],
     }  # fmt: skip
-    return RetrievalObjective(variant=definition, base=settings or base(), **{**given, **changes})
+    chosen = RetrievalObjective(variant=definition, base=settings or base(), **{**given, **changes})
+    return chosen.at(DRAWN) if chosen.draws() else chosen
 
 
 def sides(seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
@@ -136,6 +138,11 @@ class Formula:
         kl = sum(self.kl(self.scores(L, H), self.scores(layer, dim)) for layer, dim in SIZES[:-1])
         return total + kl if aligned else total  # type: ignore[return-value]
 
+    def sampled_layer(self) -> Tensor:
+        cells = [(layer, dim) for layer in (DRAWN, L) for _, dim in SIZES]
+        kl = sum(self.kl(self.scores(L, H), self.scores(*cell)) for cell in cells if cell != (L, H))
+        return sum(self.ce(*cell) for cell in cells) + kl
+
     def coordinate_kl(self) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
         for texts in self.sides:
@@ -173,6 +180,7 @@ EXPECTED: dict[tuple[str, str], Callable[[Formula], Tensor]] = {
     ("2dmse", "released"): lambda f: f.grid(TARGETS),
     ("2dmse", "repaired"): lambda f: f.grid(TARGETS) + f.embedding_alignment(stub, T, divide=True),
     ("2dmse", "paper"): lambda f: f.grid(TARGETS) + f.embedding_alignment(pca, 1.0, divide=False),
+    ("2dmse", "sampled-layer"): lambda f: f.sampled_layer(),
     ("score", "released"): lambda f: f.grid(TARGETS) + f.score_alignment(1, 1, Q * N),
     ("score", "only-mse"): lambda f: f.grid(TARGETS) + f.score_alignment(1, 0, Q * N),
     ("score", "only-kl"): lambda f: f.grid(TARGETS) + f.score_alignment(0, 1, Q * N),
@@ -192,6 +200,7 @@ EXPECTED: dict[tuple[str, str], Callable[[Formula], Tensor]] = {
     ("srl", "paper"): lambda f: f.sizes(aligned=False) + f.coordinate_kl(),
     ("srl", "released-retrieval"): lambda f: f.sizes(aligned=True),
 }
+EXPECTED |= {("starbucks", name): EXPECTED["srl", name] for name in ("paper", "released-retrieval")}
 
 
 def test_every_retrieval_variant_has_a_formula_here() -> None:
@@ -469,6 +478,10 @@ def refusals() -> Iterator[Any]:
             losses + "\n      alignments: [{kind: compression, layers: last, compress: pca, divide_by_texts: true}]",
             "'divide_by_texts' and temperature 'base' exist for dims targets or list only",
         ),
+        "nothing sampled": (
+            losses, losses + "\n      alignments: [{kind: score-kl, students: sampled-layer}]",
+            "students 'sampled-layer' need a group of losses with sizes 'sampled-layer'; add it",
+        ),
         "other task": ("tasks: [retrieval]", "tasks: [sts]", "variant 'one' is for retrieval, which is not in 'tasks'"),
         "no default": (
             "tasks: [retrieval]", "tasks: [retrieval, sts]",
@@ -492,12 +505,28 @@ def test_a_wrong_definition_is_one_sentence(tmp_path: Path, old: str, new: str, 
     assert message in str(error.value) and str(wrong) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_sampled_layer_is_drawn_by_the_generator_evenly_below_the_last() -> None:
+    fixed = objective("2dmse", "sampled-layer")
+    chosen = RetrievalObjective(variant=fixed.variant, base=fixed.base, depth=L, width=H, sizes=SIZES)
+    assert chosen.draws() == [1, 2, 3] and chosen.query_layers() == [1, 2, 3, 4]
+    queries, passages = sides()
+    losses = {chosen.at(layer)(queries, passages, None, generator())[0].item(): layer for layer in (1, 2, 3)}
+    source = generator()
+    drawn = [losses[chosen(queries, passages, None, source)[0].item()] for _ in range(300)]
+    assert all(80 <= drawn.count(layer) <= 120 for layer in (1, 2, 3))
+    cells = {(one.layer, one.dim, one.probability) for one in chosen.coverage() if one.term == "base"}
+    dims = [dim for _, dim in SIZES]
+    assert cells == {(layer, dim, 1 / 3) for layer in (1, 2, 3) for dim in dims} | {(L, dim, 1.0) for dim in dims}
+
+
 def test_what_the_plan_asks_of_a_variant() -> None:
     variants = METHODS["2dmse"].variants
     assert variants["released"].needs == {"target_dims"} and variants["released"].uses_lower_layers
     six = METHODS["+dims"].variants["six"]
     assert six.needs == {"dim_lists"} and six.dim_lists == {"six"}
     assert METHODS["srl"].variants["released-retrieval"].needs == {"sizes"}
+    sampled = variants["sampled-layer"]
+    assert sampled.needs == {"sizes"} and sampled.uses_lower_layers
     assert METHODS["mse"].default_for("retrieval") == "targets" and METHODS["mse"].default_for("sts") == "v1"
     assert METHODS["fix-doc"].variants["released"].documents == "last"
     assert not METHODS["mse"].variants["targets"].uses_lower_layers

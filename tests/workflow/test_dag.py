@@ -34,6 +34,10 @@ CONFIG: dict[str, Any] = {
         },
     },
     "seeds": [7],
+    "pretraining": {
+        "smae": {"text": "demo-text", "sizes": ["Demi", "Trenta"], "max_length": 32,
+                 "training": {"batch_size": 8, "steps": 4, "learning_rate": 0.001}},
+    },
     "sts": {
         "evaluate": ["demo-sts-paraphrase", "demo-sts-roles"],
         "max_length": 32,
@@ -46,11 +50,19 @@ CONFIG: dict[str, Any] = {
             {"method": "bert-s", "cells": [[1, 8]]},
             {"method": "2dmse-v2"},
             {"method": "srl"},
+            {"method": "starbucks"},
         ],
         "baselines": ["bert-s", "ff"],
     },
 }  # fmt: skip
-RUNS = ["bert-s-paper-v1-l1-d8", "2dmse-v2-released-v1", "srl-released-v1", "ff-paper-v1", "ff-to-mrl-paper-v1"]
+RUNS = [
+    "bert-s-paper-v1-l1-d8",
+    "2dmse-v2-released-v1",
+    "srl-released-v1",
+    "starbucks-released-v1",
+    "ff-paper-v1",
+    "ff-to-mrl-paper-v1",
+]
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -94,10 +106,10 @@ def test_every_step_leaves_its_files(finished: Path) -> None:
         assert (root / "runs" / f"sts-{run}-s7" / "model" / "model.safetensors").is_file()
         record = json.loads((root / "runs" / f"sts-{run}-s7" / "run.json").read_text())
         assert record["steps"] == 8
-    for name in ("sts-panels", "sts-heatmaps", "sts-differences-bert-s", "sts-differences-ff"):
+    for name in ("sts-panels", "sts-heatmaps", "sts-sizes", "sts-differences-bert-s", "sts-differences-ff"):
         for ending in ("svg", "png", "pdf"):
             assert (root / "figures" / f"{name}.{ending}").stat().st_size > 5000
-    for name in ("sts-grid", "sts-summary"):
+    for name in ("sts-grid", "sts-summary", "sts-sizes"):
         for ending in ("csv", "md", "tex"):
             assert (root / "tables" / f"{name}.{ending}").stat().st_size > 100
     assert not list(root.rglob("*.partial"))

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matryobench.config import Backbone, HubBackbone, PackageBackbone, PretrainedBackbone
 from matryobench.data.mirror import Mirror, NotInMirror
 from matryobench.errors import InputError
 
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
+
 
 @dataclass(frozen=True)
 class Shape:
-    """L and H of the backbone, None where it can only be known after it was fetched."""
+    """L and H of the backbone and its longest text, None where they can only be known after it was fetched."""
 
     layers: int | None
     hidden: int | None
+    positions: int | None = None  # tokens of the longest text; None also where they are not limited
 
 
 def package_folder(backbone: PackageBackbone, place: str) -> Path:
@@ -37,7 +42,8 @@ def backbone_shape(backbone: Backbone, mirror: Path, place: str) -> Shape:
     """L and H of a backbone from its config.json, without loading it; unknown for a hub model not yet fetched."""
     match backbone:
         case PretrainedBackbone():
-            return Shape(backbone.spec.architecture.layers, backbone.spec.architecture.hidden)
+            sizes = backbone.spec.architecture
+            return Shape(sizes.layers, sizes.hidden, sizes.max_length)
         case PackageBackbone():
             folder = package_folder(backbone, place)
         case HubBackbone():
@@ -60,4 +66,16 @@ def backbone_shape(backbone: Backbone, mirror: Path, place: str) -> Shape:
     hidden = settings.get("hidden_size", settings.get("dim"))
     if not isinstance(layers, int) or not isinstance(hidden, int):
         raise InputError(f"{place}: backbone: {config_file} names no number of layers and width; is it an encoder?")
-    return Shape(layers, hidden)
+    return Shape(layers, hidden, usable_positions(settings))
+
+
+def usable_positions(settings: Mapping[str, Any]) -> int | None:
+    """Tokens of the longest text, by a model's config.json; None where positions are not limited.
+
+    The RoBERTa family counts positions from after the padding token's number.
+    """
+    positions = settings.get("max_position_embeddings")
+    if not isinstance(positions, int):
+        return None
+    offset = settings.get("model_type") in OFFSET_POSITIONS
+    return positions - int(settings.get("pad_token_id") or 0) - 1 if offset else positions

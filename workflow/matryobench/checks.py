@@ -11,9 +11,13 @@ from matryobench.config import PretrainedBackbone
 from matryobench.data.registry import find_collection, find_dataset
 from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError, unknown_name
-from matryobench.tasks import RetrievalRecipe, RetrievalTask, RunEntry, StsRecipe, StsTask
+from matryobench.evaluation.instructions import check_instructions
+from matryobench.tasks import TRAINED_AS, MtebTask, RetrievalRecipe, RetrievalTask, RunEntry, StsRecipe, StsTask
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matryobench.grid import Cell
     from matryobench.plan import Plan
 
 # What a reference library can train, by task: (method, variant) pairs.
@@ -23,27 +27,35 @@ BACKENDS: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
 }
 
 
-def check_pretraining_text(plan: Plan) -> None:
-    """The text that the backbone is pre-trained on must be a dataset of kind text."""
+def check_pretraining(plan: Plan) -> None:
+    """Pre-training needs datasets of kind text and sizes that fit the backbone."""
     backbone = plan.experiment.backbone
-    if isinstance(backbone, PretrainedBackbone):
-        place = f"{plan.place}: backbone.text"
-        spec = find_dataset(plan.datasets, backbone.text, place)
+    texts = {"backbone.text": backbone.text} if isinstance(backbone, PretrainedBackbone) else {}
+    texts |= {f"pretraining.{name}.text": spec.text for name, spec in plan.experiment.pretraining.items()}
+    for key, name in texts.items():
+        place = f"{plan.place}: {key}"
+        spec = find_dataset(plan.datasets, name, place)
         if spec.kind != "text":
-            raise InputError(f"{place}: '{backbone.text}' has {spec.kind}; pre-training needs a dataset of kind text.")
+            raise InputError(f"{place}: '{name}' has {spec.kind}; pre-training needs a dataset of kind text.")
+    for name in plan.experiment.pretraining:
+        _check_sizes(plan, plan.pretraining_sizes(name), f"pretraining.{name}.sizes")
 
 
 def check_task(plan: Plan, name: str) -> None:
     """The task's datasets, grid, sizes, widths and names of methods."""
     task = plan.tasks[name]
     where = f"{plan.place}: {name}"
-    for number, dataset in enumerate(task.evaluate):
-        if task.evaluate.count(dataset) > 1:
+    for number, dataset in enumerate(task.sets):
+        if task.sets.count(dataset) > 1:
             raise InputError(f"{where}.evaluate.{number}: '{dataset}' is listed twice; list every test set once.")
-    if isinstance(task, StsTask):
-        _check_sts_data(plan, task)
-    else:
+    if isinstance(task, RetrievalTask):
         _check_retrieval_data(plan, task)
+    else:
+        _check_sentence_recipes(plan, name, task.recipes)
+    if isinstance(task, StsTask):
+        _check_sts_sets(plan, task)
+    if isinstance(task, MtebTask):
+        _check_mteb_sets(plan, task)
     for number, method in enumerate(task.baselines):
         if method not in plan.methods:
             raise unknown_name(f"{where}.baselines.{number}", "method", method, plan.methods)
@@ -51,9 +63,7 @@ def check_task(plan: Plan, name: str) -> None:
         _check_layer(plan, layer, f"{name}.grid.layers")
     for dim in task.grid.dims:
         _check_dim(plan, dim, f"{name}.grid.dims")
-    for size, (layer, dim) in task.sizes.items():
-        _check_layer(plan, layer, f"{name}.sizes.{size}")
-        _check_dim(plan, dim, f"{name}.sizes.{size}")
+    _check_sizes(plan, plan.sizes(name), f"{name}.sizes")
     for recipe_name, recipe in task.recipes.items():
         for key, dims in _widths(recipe).items():
             for dim in dims:
@@ -66,9 +76,14 @@ def check_entry(plan: Plan, place: str, task_name: str, entry: RunEntry) -> None
     if entry.method not in plan.methods:
         raise unknown_name(f"{place}.method", "method", entry.method, plan.methods)
     method = plan.methods[entry.method]
-    if task_name not in method.tasks:
+    if TRAINED_AS[task_name] not in method.tasks:
         raise InputError(
             f"{place}.method: {entry.method} is not defined for {task_name} but for {', '.join(method.tasks)}; remove it."
+        )
+    if method.pretraining is not None and method.pretraining not in plan.experiment.pretraining:
+        raise InputError(
+            f"{place}.method: {entry.method} starts from the pre-training '{method.pretraining}', which this config"
+            f" lacks; add 'pretraining.{method.pretraining}'."
         )
     for variant in entry.variants:
         if variant not in method.variants:
@@ -89,7 +104,7 @@ def check_variant(plan: Plan, place: str, task_name: str, entry: RunEntry, varia
     definition = plan.methods[method].variants[variant]
     task, recipe = plan.tasks[task_name], plan.tasks[task_name].recipes[recipe_name]
     where = f"{plan.place}: {task_name}.recipes.{recipe_name}"
-    if definition.task not in ("any", task_name):
+    if definition.task not in ("any", TRAINED_AS[task_name]):
         raise InputError(f"{place}.variants: {method} ({variant}) is defined for {definition.task}; use another one.")
     if entry.cells and definition.runs == "one":
         raise InputError(f"{place}.cells: {method} trains one model for all cells; remove 'cells'.")
@@ -98,6 +113,11 @@ def check_variant(plan: Plan, place: str, task_name: str, entry: RunEntry, varia
         if backend != "native" and (method, variant) not in known:
             able = ", ".join(f"{name} ({kind})" for name, kind in known) or f"nothing of {task_name}"
             raise InputError(f"{place}.backends: {backend} cannot train {method} ({variant}); it trains {able}.")
+        if backend != "native" and plan.datasets[recipe.train].kind == "instructed":
+            raise InputError(
+                f"{place}.backends: {backend} cannot leave instructions out of the pooling, which '{recipe.train}' needs;"
+                " remove the backend or train on triplets."
+            )
         if backend == "tevatron" and recipe.pooling != "cls":
             raise InputError(f"{place}.backends: tevatron pools the first token only; set {where}.pooling to cls.")
     for key in sorted(definition.needs - {"sizes", "dim_lists"}):
@@ -111,12 +131,13 @@ def check_variant(plan: Plan, place: str, task_name: str, entry: RunEntry, varia
         if odd:
             raise InputError(f"{where}: the angle term needs even widths and {odd[0]} is odd; change the width.")
     if "sizes" in definition.needs:
-        if not task.sizes:
+        sizes = plan.sizes(task_name)
+        if not sizes:
             raise InputError(
                 f"{plan.place}: key '{task_name}.sizes' is missing, which {method} ({variant}) trains; add it."
             )
         full = (plan.shape.layers, plan.shape.hidden)
-        if None not in full and full not in task.sizes.values():
+        if None not in full and full not in sizes.values():
             raise InputError(
                 f"{plan.place}: {task_name}.sizes: the full size {list(full)} is missing, which {method} aligns the"
                 " others with; add it."
@@ -133,13 +154,40 @@ def _widths(recipe: StsRecipe | RetrievalRecipe) -> dict[str, list[int]]:
     return {"target_dims": recipe.target_dims, **{f"dim_lists.{key}": dims for key, dims in recipe.dim_lists.items()}}
 
 
-def _check_sts_data(plan: Plan, task: StsTask) -> None:
-    for name, recipe in task.recipes.items():
-        place = f"{plan.place}: sts.recipes.{name}.train"
+def _check_sizes(plan: Plan, sizes: Mapping[str, Cell], key: str) -> None:
+    for size, (layer, dim) in sizes.items():
+        _check_layer(plan, layer, f"{key}.{size}")
+        _check_dim(plan, dim, f"{key}.{size}")
+
+
+def _check_sentence_recipes(plan: Plan, task: str, recipes: Mapping[str, StsRecipe]) -> None:
+    for name, recipe in recipes.items():
+        place = f"{plan.place}: {task}.recipes.{name}.train"
         spec = find_dataset(plan.datasets, recipe.train, place)
-        if spec.kind not in ("triplets", "scored-pairs"):
-            raise InputError(f"{place}: '{recipe.train}' has {spec.kind}; name a dataset of triplets or scored pairs.")
-        _check_base(f"{plan.place}: sts.recipes.{name}.base", recipe, spec)
+        if spec.kind not in ("triplets", "scored-pairs", "instructed"):
+            raise InputError(
+                f"{place}: '{recipe.train}' has {spec.kind}; name a dataset of triplets, scored pairs or instructed ones."
+            )
+        _check_base(f"{plan.place}: {task}.recipes.{name}.base", recipe, spec)
+
+
+def _check_mteb_sets(plan: Plan, task: MtebTask) -> None:
+    for family, names in task.evaluate.items():
+        for number, name in enumerate(names):
+            place = f"{plan.place}: mteb.evaluate.{family}.{number}"
+            if family == "retrieval":
+                find_collection(plan.collections, name, place)
+            elif name not in plan.classifications:
+                raise unknown_name(place, "classification set", name, plan.classifications)
+    check_instructions(task.instructions, task.evaluate, f"{plan.place}: mteb.instructions")
+    longest = plan.shape.positions
+    if longest is not None and task.max_length > longest:
+        raise InputError(
+            f"{plan.place}: mteb.max_length: {task.max_length} is more than the backbone's {longest} positions; lower it."
+        )
+
+
+def _check_sts_sets(plan: Plan, task: StsTask) -> None:
     for number, name in enumerate(task.evaluate):
         place = f"{plan.place}: sts.evaluate.{number}"
         spec = find_dataset(plan.datasets, name, place)
@@ -177,10 +225,12 @@ def _check_retrieval_data(plan: Plan, task: RetrievalTask) -> None:
 
 def _check_base(place: str, recipe: StsRecipe, spec: DatasetSpec) -> None:
     base = recipe.base
-    if spec.kind == "triplets" and base.loss == "cosent":
+    if spec.kind != "scored-pairs" and base.loss == "cosent":
         raise InputError(f"{place}: cosent needs scored pairs and '{recipe.train}' has triplets; use mnrl or angle.")
-    if spec.kind == "scored-pairs" and base.loss == "mnrl":
-        raise InputError(f"{place}: mnrl needs triplets and '{recipe.train}' has scored pairs; use cosent or angle.")
+    if spec.kind == "scored-pairs" and base.loss in ("mnrl", "instructor"):
+        raise InputError(
+            f"{place}: {base.loss} needs triplets and '{recipe.train}' has scored pairs; use cosent or angle."
+        )
     if spec.kind == "scored-pairs" and base.loss == "angle" and base.contrastive_weight:
         raise InputError(
             f"{place}.contrastive_weight: the contrastive term needs triplets and '{recipe.train}' has scored"

@@ -82,24 +82,26 @@ def tokenise(
 
 
 @app.command()
-def pretrain(config: Config, text: Annotated[Path, typer.Option(help="Table of texts.")], out: Out) -> None:
-    """Pre-trains the experiment's own backbone; --out gets model/, pretraining.json and backbone.json."""
-    from matryobench.config import PretrainedBackbone
-    from matryobench.data.prepare import write_backbone
-    from matryobench.data.records import read_table
-    from matryobench.files import write_json
+def pretrain(
+    config: Config,
+    text: Annotated[Path, typer.Option(help="Table of texts.")],
+    out: Out,
+    continued: Annotated[
+        str | None, typer.Option(help="Entry of `pretraining` to run; the experiment's own backbone without it.")
+    ] = None,
+    start: Annotated[Path | None, typer.Option(help="Record of the backbone that --continued goes on from.")] = None,
+) -> None:
+    """Pre-trains the experiment's own backbone, or goes on from one; --out gets model/, pretraining.json, backbone.json."""
     from matryobench.plan import Plan
-    from matryobench.pretraining.mlm import pretrain as pretrain_mlm
-    from matryobench.provenance import environment, peak_memory_mb
+    from matryobench.pretraining.jobs import pretrain_backbone, pretrain_from
 
     loaded = Plan.load(config)
-    backbone = loaded.experiment.backbone
-    if not isinstance(backbone, PretrainedBackbone):
-        raise InputError(f"{config}: backbone: its source is '{backbone.source}', there is nothing to pre-train.")
-    texts = read_table(text)[0].column("text").to_pylist()
-    numbers = pretrain_mlm(texts, backbone.spec, out / "model", out / "checkpoints")
-    write_json(out / "pretraining.json", {**numbers, "peak_memory_mb": peak_memory_mb(), **environment()})
-    write_backbone(out / "model", out / "backbone.json")
+    if continued is None:
+        pretrain_backbone(loaded, text, out)
+    elif start is None:
+        raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
+    else:
+        pretrain_from(loaded, continued, text, start, out)
 
 
 @app.command()
@@ -185,7 +187,7 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(help="Model folder, or hub id that is in (or can be fetched into) the mirror.")
     ],
-    task: Annotated[str, typer.Option(help="What to evaluate: sts or retrieval.")] = "sts",
+    task: Annotated[str, typer.Option(help="What to evaluate: sts, retrieval or mteb.")] = "sts",
     sets: Annotated[str | None, typer.Option(help="Comma-separated test sets; the seven STS sets without it.")] = None,
     data: Annotated[
         list[Path] | None, typer.Option(help="BEIR-format folder to search (retrieval); may be given several times.")
@@ -209,6 +211,10 @@ def evaluate(
         bool,
         typer.Option("--half-precision", help="Also measure what float16 documents would change (retrieval, FAISS)."),
     ] = False,
+    instruction: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=TEXT: instruction before texts (mteb); KEY classification, retrieval-query, <set>, ..."),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
     mirror: Annotated[Path, typer.Option(help="The mirror folder.")] = Path("mirror"),
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
@@ -223,7 +229,8 @@ def evaluate(
         Request(
             model=model, task=task, sets=sets, data=data or [], layers=layers, dims=dims, pooling=pooling,
             max_length=max_length, query_max_length=query_max_length, similarity=similarity, top_k=top_k,
-            exclude_own_id=exclude_own_id, run_files=run_files, half_precision=half_precision, revision=revision, mirror=mirror, offline=offline, out=out,
+            exclude_own_id=exclude_own_id, run_files=run_files, half_precision=half_precision,
+            instructions=instruction or [], revision=revision, mirror=mirror, offline=offline, out=out,
         )
     )  # fmt: skip
 
@@ -260,13 +267,32 @@ def table(
     name: Annotated[str, typer.Argument(help="Name of the table, e.g. sts-grid.")],
     cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
     out: Annotated[Path, typer.Option(help="Path without ending; .csv, .md and .tex are written.")],
+    compared: Annotated[
+        Path | None, typer.Option(help="What `compare` wrote, for the marks of a table at the sizes.")
+    ] = None,
 ) -> None:
     """Writes one table as csv, markdown and LaTeX."""
     from matryobench import reports
     from matryobench.plan import Plan
 
-    for path in reports.write_table(Plan.load(config), name, cells, out):
+    for path in reports.write_table(Plan.load(config), name, cells, out, compared):
         print(path)
+
+
+@app.command()
+def compare(
+    config: Config,
+    task: Annotated[str, typer.Argument(help="sts or retrieval.")],
+    items: Annotated[list[Path], typer.Argument(help="Items tables of the task's runs.")],
+    cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
+    files: Annotated[Path, typer.Option(help="Results folder with the experiment's tables.")],
+    out: Annotated[Path, typer.Option(help="Table to write (.parquet, and .csv beside it).")],
+) -> None:
+    """Tests every method against the task's reference at the named sizes, from per-item scores."""
+    from matryobench import reports
+    from matryobench.plan import Plan
+
+    print(f"{reports.compare(Plan.load(config), task, cells, items, files, out)} comparisons -> {out}")
 
 
 @app.command()

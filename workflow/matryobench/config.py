@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, GetJsonSchemaHandler, PositiveInt, field_validator, model_validator
 from pydantic_core import CoreSchema
 
-from matryobench.pretraining.spec import PretrainSpec
-from matryobench.tasks import RetrievalTask, StsTask
+from matryobench.pretraining.spec import ContinueSpec, PretrainSpec
+from matryobench.tasks import AnyTask, MtebTask, RetrievalTask, StsTask
 from matryobench.validation import Settings, parse, read_yaml
 
 
@@ -83,6 +83,10 @@ class Experiment(Settings):
     offline: bool = Field(False, description="Never ask the hub, not even in fetch; use what the mirror has.")
     threads: PositiveInt = Field(1, description="CPU threads of a pre-training, training or evaluation job.")
     backbone: Backbone = Field(description="The encoder that every run starts from.")
+    pretraining: dict[str, ContinueSpec] = Field(
+        {},
+        description="Pre-trainings that go on from the backbone, by name; starbucks starts from the one called smae.",
+    )
     seeds: list[Seed] = Field(
         [Seed.model_validate(42)],
         min_length=1,
@@ -90,6 +94,7 @@ class Experiment(Settings):
     )
     sts: StsTask | None = Field(None, description="The STS task.")
     retrieval: RetrievalTask | None = Field(None, description="The retrieval task.")
+    mteb: MtebTask | None = Field(None, description="Classification and retrieval through mteb.")
 
     @field_validator("seeds")
     @classmethod
@@ -101,13 +106,13 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _some_task(self) -> Experiment:
         if not self.tasks:
-            raise ValueError("the experiment has no task; add a section 'sts' or 'retrieval'")
+            raise ValueError("the experiment has no task; add a section 'sts', 'retrieval' or 'mteb'")
         return self
 
     @property
-    def tasks(self) -> dict[str, StsTask | RetrievalTask]:
+    def tasks(self) -> dict[str, AnyTask]:
         """The tasks that the experiment has, by name."""
-        named = {"sts": self.sts, "retrieval": self.retrieval}
+        named: dict[str, AnyTask | None] = {"sts": self.sts, "retrieval": self.retrieval, "mteb": self.mteb}
         return {name: task for name, task in named.items() if task is not None}
 
     @property

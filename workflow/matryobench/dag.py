@@ -17,7 +17,7 @@ from matryobench.data.registry import mined_inputs
 from matryobench.errors import InputError
 from matryobench.files import write_text
 from matryobench.plan import Plan, digest
-from matryobench.reports import FIGURE_FORMATS, TABLE_FORMATS, figure_names, table_names
+from matryobench.reports import FIGURE_FORMATS, TABLE_FORMATS, figure_names, table_names, tables
 from matryobench.tasks import StsRecipe
 from matryobench.validation import parse
 
@@ -55,6 +55,15 @@ class Dag:
         backbone = self.plan.experiment.backbone
         return self._at(layout.table(backbone.text if isinstance(backbone, PretrainedBackbone) else "none"))
 
+    def pretraining_table(self, name: str) -> str:
+        """Table of the text of a continued pre-training."""
+        return self._at(layout.table(self.plan.experiment.pretraining[name].text))
+
+    def pretraining_hash(self, name: str) -> str:
+        """Hash of what determines a continued pre-training, besides its inputs."""
+        spec = self.plan.experiment.pretraining[name].model_dump(mode="json", exclude_defaults=True)
+        return digest([spec, list(self.plan.pretraining_sizes(name).values())])
+
     def fetched_from(self, dataset: str) -> list[str]:
         """Tables that a dataset is made from: those that groups are mined from, none for files."""
         spec = self.plan.datasets.get(dataset)
@@ -73,8 +82,11 @@ class Dag:
 
     def evaluation_files(self, run_id: str) -> list[str]:
         """What a run's evaluation reads: token files, for retrieval also tables of ids and judgements, and shards."""
-        if self.plan.run(run_id).task == "sts":
+        task = self.plan.run(run_id).task
+        if task == "sts":
             return [self._at(layout.tokens(name, self.plan.sts.max_length)) for name in self.plan.sts.evaluate]
+        if task == "mteb":
+            return [self._at(layout.table(name)) for name in self.plan.mteb_tables()]
         files = [file for corpus in self.plan.corpora() for file in self.search_files(corpus)]
         for corpus in self.plan.corpora():
             count = self.plan.shards(corpus)
@@ -92,13 +104,29 @@ class Dag:
         return [self._at(file) for file in files]
 
     def start(self, run_id: str) -> str:
-        """What a run starts from: the backbone's record, or the run.json of another run."""
-        start = self.plan.run(run_id).starts_from
-        return self._at(f"runs/{start}/run.json" if start else "backbone/backbone.json")
+        """What a run starts from: the record of the backbone or of a continued pre-training, or another run's run.json."""
+        run = self.plan.run(run_id)
+        if run.starts_from:
+            return self._at(f"runs/{run.starts_from}/run.json")
+        return self._at(f"pretraining/{run.pretraining}/backbone.json" if run.pretraining else "backbone/backbone.json")
 
     def cells(self) -> list[str]:
         """The cells tables of all runs."""
         return [self._at(f"evaluation/{run.run_id}/cells.parquet") for run in self.plan.runs]
+
+    def items(self, task: str) -> list[str]:
+        """The per-item scores of a task's runs."""
+        return [self._at(f"evaluation/{run.run_id}/items.parquet") for run in self.plan.runs_of(task)]
+
+    def gold(self, task: str) -> list[str]:
+        """The tables that hold the gold scores of a task's test sets; retrieval has them in its items."""
+        return [self._at(layout.table(name)) for name in self.plan.sts.evaluate] if task == "sts" else []
+
+    def compared(self, table: str) -> list[str]:
+        """The paired tests whose marks a table shows."""
+        product = tables(self.plan)[table]
+        marked = product.kind == "sizes" and product.baseline is not None
+        return [self._at(f"tables/{product.task}-significance.parquet")] if marked else []
 
     def targets(self) -> list[str]:
         """What the workflow makes: the experiment's cells table, its figures and its tables."""
@@ -120,7 +148,7 @@ class Dag:
         """Hash of what decides the figures and tables besides the cells table: styles, titles, baselines, selections."""
         looks: list[Any] = [{name: [m.title, m.colour, m.marker] for name, m in self.plan.methods.items()}]
         for task in self.plan.tasks.values():
-            shown = {"baselines", "panels", "bands", "average", "evaluate"}
+            shown = {"baselines", "panels", "bands", "average", "evaluate", "sizes", "reference"}
             looks.append([task.model_dump(mode="json", include=shown), list(task.recipes)])
         return digest(looks)
 

@@ -34,13 +34,13 @@ def print_plan(plan: Plan) -> None:
         depth = str(run.layers or plan.shape.layers or "all")
         table.add_row(
             str(number), run.run_id, run.method, run.variant, run.recipe, run.backend, str(run.seed.name),
-            run.starts_from or "backbone", depth, str(len(run.evaluated)),
+            run.starts_from or run.pretraining or "backbone", depth, str(len(run.evaluated)),
         )  # fmt: skip
     console.print(table)
     for name, task in plan.tasks.items():
         runs = plan.runs_of(name)
         counts = Counter(run.method for run in runs)
-        cells, sets = sum(len(run.evaluated) for run in runs), task.evaluate
+        cells, sets = sum(len(run.evaluated) for run in runs), task.sets
         console.print(
             f"{name}: {len(runs)} training runs: {', '.join(f'{method} {n}' for method, n in counts.items())}"
         )

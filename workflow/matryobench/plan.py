@@ -17,15 +17,26 @@ from typing import Any
 from matryobench import checks
 from matryobench.backbones import backbone_shape
 from matryobench.config import Experiment, PretrainedBackbone, Seed, load_experiment
+from matryobench.data.classifications import Classification
 from matryobench.data.collections import Collection
-from matryobench.data.registry import load_collections, load_datasets, mined_inputs
+from matryobench.data.registry import load_classifications, load_collections, load_datasets, mined_inputs
 from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError, unknown_name
 from matryobench.grid import Cell
 from matryobench.objectives.registry import load_methods
 from matryobench.objectives.spec import Method, Variant
 from matryobench.paths import DATASETS, METHODS
-from matryobench.tasks import RetrievalRecipe, RetrievalTask, RunEntry, StsRecipe, StsTask
+from matryobench.sizes import spread
+from matryobench.tasks import (
+    TRAINED_AS,
+    AnyTask,
+    MtebTask,
+    RetrievalRecipe,
+    RetrievalTask,
+    RunEntry,
+    StsRecipe,
+    StsTask,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,8 @@ class Run:
     backend: str
     seed: Seed
     cell: tuple[int, int | None] | None  # the run's own cell (bert-s), dim None for a model per layer
-    starts_from: str | None  # run id, or None for the backbone
+    starts_from: str | None  # run id, or None for an encoder that is no run
+    pretraining: str | None  # the continued pre-training that it starts from, else None
     evaluated: tuple[Cell, ...]
 
     @property
@@ -58,8 +70,9 @@ class Plan:
         self.methods: dict[str, Method] = load_methods(methods)
         self.datasets: dict[str, DatasetSpec] = load_datasets(datasets)
         self.collections: dict[str, Collection] = load_collections(datasets)
+        self.classifications: dict[str, Classification] = load_classifications(datasets)
         self.shape = backbone_shape(experiment.backbone, experiment.mirror, place)
-        checks.check_pretraining_text(self)
+        checks.check_pretraining(self)
         for name in self.tasks:
             checks.check_task(self, name)
         self.runs: tuple[Run, ...] = tuple(_ordered([run for name in self.tasks for run in self._expand(name)]))
@@ -70,7 +83,7 @@ class Plan:
         return cls(load_experiment(path), str(path))
 
     @property
-    def tasks(self) -> dict[str, StsTask | RetrievalTask]:
+    def tasks(self) -> dict[str, AnyTask]:
         """The experiment's tasks by name."""
         return self.experiment.tasks
 
@@ -85,6 +98,21 @@ class Plan:
         """The retrieval task; only to be asked for where a run or a file says that there is one."""
         assert self.experiment.retrieval is not None
         return self.experiment.retrieval
+
+    @property
+    def mteb(self) -> MtebTask:
+        """The mteb task; only to be asked for where a run or a file says that there is one."""
+        assert self.experiment.mteb is not None
+        return self.experiment.mteb
+
+    def sizes(self, task: str) -> dict[str, Cell]:
+        """The task's named sizes, smallest first; names without sizes are spread over the backbone."""
+        return spread(self.tasks[task].sizes, self.shape, f"{self.place}: {task}.sizes")
+
+    def pretraining_sizes(self, name: str) -> dict[str, Cell]:
+        """The sizes that a continued pre-training trains; (L, H) alone where it names none."""
+        sizes = self.experiment.pretraining[name].sizes
+        return spread(sizes or ["full"], self.shape, f"{self.place}: pretraining.{name}.sizes")
 
     @cached_property
     def by_id(self) -> dict[str, Run]:
@@ -128,14 +156,26 @@ class Plan:
         if self.experiment.sts is not None:
             names.update(self.sts.evaluate)
         if self.experiment.retrieval is not None:
-            for name in self.retrieval.evaluate:
-                collection = self.collections[name]
-                names.update((collection.corpus, collection.queries, collection.qrels))
+            names.update(self._collection_tables(self.retrieval.evaluate))
+        if self.experiment.mteb is not None:
+            names.update(self.mteb_tables())
+        names.update(spec.text for spec in self.experiment.pretraining.values())
         for name in sorted(names):
             names.update(mined_inputs(self.datasets[name]))
         if isinstance(self.experiment.backbone, PretrainedBackbone):
             names.add(self.experiment.backbone.text)
         return sorted(names)
+
+    def mteb_tables(self) -> list[str]:
+        """The datasets that the mteb task is evaluated on."""
+        tables = self._collection_tables(self.mteb.evaluate.get("retrieval", []))
+        for name in self.mteb.evaluate.get("classification", []):
+            tables += [self.classifications[name].train, self.classifications[name].test]
+        return tables
+
+    def _collection_tables(self, names: Iterable[str]) -> list[str]:
+        found = [self.collections[name] for name in names]
+        return [table for one in found for table in (one.corpus, one.queries, one.qrels)]
 
     def training_settings(self, run: Run) -> dict[str, Any]:
         """All that determines the run's weights, besides its inputs: what a change of must retrain the run.
@@ -146,17 +186,18 @@ class Plan:
         recipe = self.recipe(run).model_dump(mode="json", exclude={"description"}, exclude_defaults=True)
         if "dim_lists" not in needs:
             recipe.pop("dim_lists", None)  # a list for other variants
-        return {
+        settings = {
             "variant": self.variant(run).model_dump(
                 mode="json", exclude={"description", "source", "deviations"}, exclude_defaults=True
             ),
             "recipe": recipe,
             "backend": run.backend,
-            "sizes": sorted(self.tasks[run.task].sizes.values()) if "sizes" in needs else [],
+            "sizes": sorted(self.sizes(run.task).values()) if "sizes" in needs else [],
             "cell": run.cell,
             "seed": run.seed.model_dump(mode="json"),
             "starts_from": run.starts_from,
         }
+        return settings | ({"pretraining": run.pretraining} if run.pretraining else {})
 
     def settings_hash(self, run: Run) -> str:
         """Short hash of `training_settings`; the workflow's params, so that only changed runs are trained again."""
@@ -168,6 +209,9 @@ class Plan:
         settings: dict[str, Any] = {"cells": run.evaluated, "sets": task.evaluate}
         if isinstance(task, StsTask):
             settings["max_length"] = task.max_length
+        elif isinstance(task, MtebTask):
+            settings |= {"max_length": task.max_length, "instructions": task.instructions}
+            settings["mteb"] = [self.classifications[n].mteb_task for n in task.evaluate.get("classification", [])]
         else:
             settings |= {
                 "lengths": [task.query_max_length, task.passage_max_length],
@@ -184,7 +228,7 @@ class Plan:
         for number, entry in enumerate(task.runs):
             place = f"{self.place}: {name}.runs.{number}"
             checks.check_entry(self, place, name, entry)
-            for variant in entry.variants or [self.methods[entry.method].default_for(name)]:
+            for variant in entry.variants or [self.methods[entry.method].default_for(TRAINED_AS[name])]:
                 for recipe in entry.recipes or list(task.recipes):
                     checks.check_variant(self, place, name, entry, variant, recipe)
                     for run in self._runs_of(place, name, entry, variant, recipe):
@@ -201,11 +245,13 @@ class Plan:
             for seed in self.experiment.seeds:
                 stem = f"{task}-{slug(entry.method)}-{variant}-{recipe}{'' if backend == 'native' else f'-{backend}'}"
                 start = self._start(place, task, entry.method, recipe, seed)
+                pretraining = self.methods[entry.method].pretraining
 
                 def run(suffix: str, cell: tuple[int, int | None] | None, evaluated: Iterable[Cell]) -> Run:
                     run_id = f"{stem}{suffix}-s{seed.name}"  # noqa: B023 - called before the next turn
                     cells = tuple(sorted(evaluated))
-                    return Run(run_id, task, entry.method, variant, recipe, backend, seed, cell, start, cells)  # noqa: B023
+                    own = (run_id, task, entry.method, variant, recipe, backend, seed, cell)  # noqa: B023
+                    return Run(*own, start, pretraining, cells)  # noqa: B023
 
                 if definition.runs == "one":
                     yield run("", None, grid.cells())
@@ -222,7 +268,7 @@ class Plan:
             return None
         for entry in self.tasks[task].runs:
             if entry.method == needed and recipe in (entry.recipes or self.tasks[task].recipes):
-                variant = (entry.variants or [self.methods[needed].default_for(task)])[0]
+                variant = (entry.variants or [self.methods[needed].default_for(TRAINED_AS[task])])[0]
                 return f"{task}-{slug(needed)}-{variant}-{recipe}-s{seed.name}"
         raise InputError(
             f"{place}: {method} starts from the run of {needed} with recipe '{recipe}', which this config lacks; add"

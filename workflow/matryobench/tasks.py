@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from matryobench.evaluation.instructions import Family
 from matryobench.grid import Cell, Grid
 from matryobench.objectives.recipe import BaseLoss, ContrastiveLoss
 from matryobench.validation import Settings
 
 Backend = Literal["native", "sentence-transformers", "tevatron"]
+AnyTask: TypeAlias = "StsTask | RetrievalTask | MtebTask"
+
+# The kind of training of each task's methods: variants for sts serve mteb too, whose training is the same.
+TRAINED_AS = {"sts": "sts", "retrieval": "retrieval", "mteb": "sts"}
 
 
 class Training(Settings):
@@ -59,6 +64,9 @@ class StsRecipe(Settings):
     base: BaseLoss = Field(description="The base loss.")
     nested_dims: list[PositiveInt] = Field([], description="Widths that MSE and 2DMSE-V1 sum over in the loss.")
     target_dim: PositiveInt | None = Field(None, description="The one target width k of 2DMSE-V2 and MSE v2.")
+    one_subset: bool = Field(
+        False, description="Whether a batch's rows are all of one subset, as INSTRUCTOR's are; needs a column subset."
+    )
     training: Training = Field(description="The training loop.")
 
     @field_validator("nested_dims")
@@ -109,13 +117,27 @@ class RunEntry(Settings):
 class Task(Settings):
     """What all tasks have."""
 
-    evaluate: list[str] = Field(min_length=1, description="Test sets, from config/datasets.yaml.")
     grid: Grid = Field(description="The cells to evaluate.")
-    sizes: dict[str, Cell] = Field({}, description="Named (layer, dim) sizes for srl; the largest must be (L, H).")
+    sizes: dict[str, Cell] | list[str] = Field(
+        {},
+        description="Named (layer, dim) sizes for srl; the largest must be (L, H). Or names only: they are spread over"
+        " the backbone, layers evenly, dims by halving (the powers of two below H).",
+    )
     runs: list[RunEntry] = Field(min_length=1, description="What is trained.")
     baselines: list[str] = Field(
         ["bert-s", "bert"], description="Methods to draw differences from, where they are run."
     )
+
+    reference: str | None = Field(
+        None,
+        description="Method that the others are compared with at the sizes, by paired tests; none: starbucks, where it"
+        " is run.",
+    )
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of all test sets."""
+        raise NotImplementedError
 
 
 class StsTask(Task):
@@ -124,13 +146,41 @@ class StsTask(Task):
     recipes: dict[str, StsRecipe] = Field(
         min_length=1, description="Training recipes by name; figure 1 has a row for each."
     )
+    evaluate: list[str] = Field(min_length=1, description="Test sets (scored pairs), from config/datasets.yaml.")
     max_length: PositiveInt = Field(128, description="Evaluation texts are cut to this many tokens.")
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of all test sets."""
+        return self.evaluate
+
+
+class MtebTask(Task):
+    """Classification and retrieval as mteb evaluates them. Training is that of STS: triplets, best with instructions."""
+
+    recipes: dict[str, StsRecipe] = Field(min_length=1, description="Training recipes by name.")
+    evaluate: dict[Family, list[str]] = Field(
+        min_length=1,
+        description="Test sets by family, from config/datasets.yaml: classification sets and retrieval collections.",
+    )
+    instructions: dict[str, str] = Field(
+        {},
+        description="Instruction before the texts of a set or of a family, left out of the pooling: by"
+        " classification, retrieval-query, retrieval-passage, or <set>, <set>-query, <set>-passage; none: no instruction.",
+    )
+    max_length: PositiveInt = Field(512, description="Texts (with instruction) are cut to this many tokens.")
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of all test sets, family by family."""
+        return [name for names in self.evaluate.values() for name in names]
 
 
 class RetrievalTask(Task):
     """Passage retrieval: training recipes, test collections, grid and runs."""
 
     recipes: dict[str, RetrievalRecipe] = Field(min_length=1, description="Training recipes by name.")
+    evaluate: list[str] = Field(min_length=1, description="Test collections, from config/datasets.yaml.")
     average: list[str] = Field(
         [], description="Test sets of the average, e.g. the zero-shot ones (figure 3); none: all."
     )
@@ -154,6 +204,11 @@ class RetrievalTask(Task):
         },
         description="Figures by name and the methods in each; those that are not run are left out.",
     )
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of all test collections."""
+        return self.evaluate
 
     @field_validator("bands")
     @classmethod

@@ -25,9 +25,47 @@ rule collect:
         "{params.matryobench} collect {params.config} {input} --out {output.cells} &> {log}"
 
 
+# Paired tests of every method against the reference at the named sizes, from per-item scores.
+rule compare:
+    input:
+        cells=f"{ROOT}/tables/cells.parquet",
+        scores=lambda wildcards: EXPERIMENT.items(wildcards.task),
+        gold=lambda wildcards: EXPERIMENT.gold(wildcards.task),
+    output:
+        table=f"{ROOT}/tables/{{task}}-significance.parquet",
+        csv=f"{ROOT}/tables/{{task}}-significance.csv",
+    log:
+        f"{ROOT}/logs/compare/{{task}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/compare/{{task}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
+        code=source_hash(
+            "analysis/significance.py",
+            "analysis/paired.py",
+            "analysis/items.py",
+            "analysis/sizes.py",
+            "analysis/cells.py",
+        ),
+        root=lambda wildcards, input: str(Path(input.cells).parents[1]),
+    message:
+        "compare the methods of {wildcards.task} at the sizes"
+    shell:
+        "{params.matryobench} compare {params.config} {wildcards.task} {input.scores} --cells {input.cells}"
+        " --files {params.root} --out {output.table} &> {log}"
+
+
 rule tabulate:
     input:
-        f"{ROOT}/tables/cells.parquet",
+        cells=f"{ROOT}/tables/cells.parquet",
+        compared=lambda wildcards: EXPERIMENT.compared(wildcards.name),
     output:
         multiext(f"{ROOT}/tables/{{name}}", ".csv", ".md", ".tex"),
     log:
@@ -46,10 +84,14 @@ rule tabulate:
         code=source_hash("analysis", "reports.py"),
         looks=EXPERIMENT.figure_hash(),
         stem=lambda wildcards, output: output[0].removesuffix(".csv"),
+        compared=lambda wildcards, input: (
+            f"--compared {input.compared}" if input.compared else ""
+        ),
     message:
         "write table {wildcards.name}"
     shell:
-        "{params.matryobench} table {params.config} {wildcards.name} --cells {input} --out {params.stem} &> {log}"
+        "{params.matryobench} table {params.config} {wildcards.name} --cells {input.cells} {params.compared}"
+        " --out {params.stem} &> {log}"
 
 
-ruleorder: collect > tabulate
+ruleorder: collect > compare > tabulate

@@ -34,4 +34,5 @@ wildcard_constraints:
     corpus=r"[a-z0-9][a-z0-9_.-]*",
     shard=r"\d+",
     shards=r"\d+",
+    task=r"sts|retrieval",
     name=r"[a-z0-9][a-z0-9-]*",

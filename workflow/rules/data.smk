@@ -19,7 +19,8 @@ rule fetch_data:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        # MEDI's 1.4 million rows take about 3.5 GB.
+        mem_mb=6000,
         runtime=240,
     params:
         matryobench=MATRYOBENCH,

@@ -1,4 +1,4 @@
-# Pre-training of the experiment's own backbone, where it has one.
+# Pre-training: of the experiment's own backbone, where it has one, and continued from the backbone (SMAE).
 if EXPERIMENT.pretrains:
 
     rule pretrain:
@@ -27,3 +27,34 @@ if EXPERIMENT.pretrains:
             "pre-train the backbone"
         shell:
             "{params.matryobench} pretrain {params.config} --text {input.text} --out {params.out} &> {log}"
+
+
+rule continue_pretraining:
+    input:
+        text=lambda wildcards: EXPERIMENT.pretraining_table(wildcards.name),
+        start=f"{ROOT}/backbone/backbone.json",
+    output:
+        model=directory(f"{ROOT}/pretraining/{{name}}/model"),
+        numbers=f"{ROOT}/pretraining/{{name}}/pretraining.json",
+        telemetry=f"{ROOT}/pretraining/{{name}}/telemetry.jsonl",
+        record=f"{ROOT}/pretraining/{{name}}/backbone.json",
+    log:
+        f"{ROOT}/logs/pretrain/{{name}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/pretrain/{{name}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=16000,
+        runtime=2880,
+    params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
+        settings=lambda wildcards: EXPERIMENT.pretraining_hash(wildcards.name),
+        out=subpath(output.record, parent=True),
+    message:
+        "continue the pre-training: {wildcards.name}"
+    shell:
+        "{params.matryobench} pretrain {params.config} --continued {wildcards.name} --start {input.start}"
+        " --text {input.text} --out {params.out} &> {log}"

@@ -39,7 +39,7 @@ def write_grid(
     cells = grid(frame, dataset=dataset, metric=metric, decimals=decimals, titles=titles)
     dims = {dim: str(dim) for dim in sorted(cells["dim"].unique())}
     title = f"{metric}, {dataset}, per layer and dim{_seeds(cells)}"
-    return write(stem, _wide(cells, _ROW, "dim", dims), [_block(title, cells, cells, _ROW, 2, "dim", dims, decimals)])
+    return write(stem, _wide(cells, _ROW, "dim", dims), [block_of(title, cells, cells, _ROW, 2, "dim", dims, decimals)])
 
 
 def write_summary(
@@ -146,7 +146,7 @@ def write_sets(
     return write(
         stem,
         _wide(found, keys, "dataset", columns),
-        [_block(title, found, found, keys, 3, "dataset", columns, decimals)],
+        [block_of(title, found, found, keys, 3, "dataset", columns, decimals)],
     )
 
 
@@ -175,10 +175,10 @@ def _means_block(
     title: str, cells: pd.DataFrame, means: pd.DataFrame, column: str, columns: Mapping[Any, str], decimals: int
 ) -> Block:
     values = mark(means, ["recipe", column], decimals).assign(sd=math.nan)
-    return _block(title, cells, values, LINE, 1, column, columns, decimals)
+    return block_of(title, cells, values, LINE, 1, column, columns, decimals)
 
 
-def _block(
+def block_of(
     title: str,
     cells: pd.DataFrame,
     values: pd.DataFrame,

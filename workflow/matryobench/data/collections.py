@@ -36,6 +36,7 @@ class Collection:
     metric: Metric  # the headline metric
     documents: int | None  # rows of the corpus as the registry states them
     description: str
+    mteb_task: str | None = None  # the mteb task that it is evaluated as; None: a plain retrieval task of our own
 
 
 class CollectionSpec(Settings):
@@ -52,6 +53,12 @@ class CollectionSpec(Settings):
     metric: Metric = Field(default="ndcg@10", description="the set's headline metric")
     exclude_own_id: bool = Field(
         default=False, description="leave a query's own id out of its ranking (ArguAna, Quora)"
+    )
+    mteb_task: str | None = Field(
+        default=None,
+        min_length=1,
+        description="mteb's name of the task whose settings it is evaluated with by mteb; null: mteb's defaults for "
+        "retrieval with exclude_own_id as above",
     )
     corpus: TableSource | None = Field(default=None, description="the documents (doc_id, title, text)")
     corpus_of: str | None = Field(default=None, description="another retrieval entry whose corpus this one searches")
@@ -130,6 +137,7 @@ def collection(name: str, spec: CollectionSpec, others: dict[str, CollectionSpec
         metric=spec.metric,
         documents=corpus.rows if corpus is not None else None,
         description=spec.description,
+        mteb_task=spec.mteb_task,
     )
 
 

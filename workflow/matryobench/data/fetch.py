@@ -13,9 +13,10 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
+from matryobench.data.derived import ComposedSource, MinedSource
 from matryobench.data.mirror import Mirror, NotInMirror, Shelf, inside
 from matryobench.data.records import from_columns, read_records
-from matryobench.data.specs import DatasetSpec, DemoWorldSource, HubSource, MinedSource
+from matryobench.data.specs import DatasetSpec, DemoWorldSource, HubSource
 from matryobench.errors import InputError
 from matryobench.files import sha256_of
 
@@ -70,28 +71,17 @@ def fetch_dataset(
 
     The facts: dataset, kind, rows, source, id, revision, from, note (hub and mirror), sha256 (per source file), licence,
     citation, and missing_text with its number of texts where the entry sets it. Raises InputError when the files are not
-    to be had, have changed, or do not fit the entry, and for a mined entry, which is made of other tables (`mine`).
+    to be had, have changed, or do not fit the entry, and for a mined or composed entry, which is made
+    of other tables (`mine`, `compose`).
     """
     source = spec.source
-    if isinstance(source, MinedSource):
-        raise InputError(
-            f"{name}: this data set is made of other tables and cannot be fetched alone; use an experiment."
-        )
-    meta: dict[str, Any] = {"dataset": name, "kind": spec.kind, "licence": spec.licence, "citation": spec.citation}
     if isinstance(source, DemoWorldSource):
         table = _demo_world(name, source, spec)
-        meta |= {"source": "demo_world", "revision": f"{source.table}, seed {source.seed}", "sha256": {}}
-    elif spec.local is not None:
-        files = spec.local_paths()
-        table = read_records(files, spec, name)
-        sums = {written: sha256_of(path) for written, path in zip(spec.local.files, files, strict=True)}
-        meta |= {"source": "local", "revision": None, "sha256": sums}
+        facts = {"source": "demo_world", "revision": f"{source.table}, seed {source.seed}", "sha256": {}}
+        meta = _description(name, spec) | facts
     else:
-        if isinstance(source, HubSource):
-            _ensure_dataset(source, mirror, offline, hub)
-        files = mirror.dataset_files(spec, thorough=not offline)
+        files, meta = fetch_files(name, spec, mirror, offline, hub)
         table = read_records(files, spec, name)
-        meta |= _provenance(spec, mirror, files)
     if spec.missing_text is not None:
         import pyarrow.compute as pc
 
@@ -99,6 +89,34 @@ def fetch_dataset(
         filled = sum(pc.sum(pc.equal(column, spec.missing_text)).as_py() or 0 for column in texts)
         meta["missing_text"] = {"text": spec.missing_text, "texts": filled}
     return table, {**meta, "rows": table.num_rows}
+
+
+def fetch_files(
+    name: str, spec: DatasetSpec, mirror: Mirror, offline: bool, hub: Hub | None = None
+) -> tuple[list[Path], dict[str, Any]]:
+    """The verified files of a data set that consists of files, and the facts of `fetch_dataset` but for the rows.
+
+    Raises InputError as there.
+    """
+    source = spec.source
+    if isinstance(source, MinedSource | ComposedSource):
+        raise InputError(
+            f"{name}: this data set is made of other tables and cannot be fetched alone; use an experiment."
+        )
+    if spec.local is not None:
+        files = spec.local_paths()
+        sums = {
+            written: sha256_of(path) for written, path in zip(spec.local.files, files, strict=True) if path.is_file()
+        }
+        return files, _description(name, spec) | {"source": "local", "revision": None, "sha256": sums}
+    if isinstance(source, HubSource):
+        _ensure_dataset(source, mirror, offline, hub)
+    files = mirror.dataset_files(spec, thorough=not offline)
+    return files, _description(name, spec) | _provenance(spec, mirror, files)
+
+
+def _description(name: str, spec: DatasetSpec) -> dict[str, Any]:
+    return {"dataset": name, "kind": spec.kind, "licence": spec.licence, "citation": spec.citation}
 
 
 def fetch_model(model_id: str, revision: str | None, mirror: Mirror, offline: bool, hub: Hub | None = None) -> Path:

@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from matryobench.data.collection_tables import check_collection, collection_from_folder
+from matryobench.data.derived import MinedPart
 from matryobench.data.groups import groups_table
 from matryobench.data.records import read_table
 from matryobench.data.registry import mined_inputs
-from matryobench.data.specs import DatasetSpec, MinedPart
+from matryobench.data.specs import DatasetSpec
 from matryobench.data.values import passage_text
 from matryobench.errors import InputError
 

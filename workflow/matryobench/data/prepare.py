@@ -21,22 +21,29 @@ _PIECE = 4096  # texts that are Python objects at a time
 def fetch_data(plan: Plan, name: str, out: Path) -> int:
     """Fetches and checks one dataset and writes it as a table; returns its number of rows.
 
-    A mined dataset is made from the tables of other datasets beside `out`, which are fetched first where they are not there.
+    A mined or composed dataset is made from the tables of other datasets beside `out`, which are fetched first where they
+    are not there.
     """
-    from matryobench.data.fetch import fetch_dataset
+    from matryobench.data.fetch import fetch_dataset, fetch_files
     from matryobench.data.mirror import Mirror
-    from matryobench.data.records import write_table
+    from matryobench.data.records import write_table, write_texts
     from matryobench.data.registry import find_dataset
 
     spec = find_dataset(plan.datasets, name, "--dataset")
-    if spec.mined is not None:
-        return _mine_data(plan, name, spec, out)
-    table, meta = fetch_dataset(name, spec, Mirror(plan.experiment.mirror), plan.experiment.offline)
+    if spec.mined is not None or spec.composed is not None:
+        return _derive_data(plan, name, spec, out)
+    mirror, offline = Mirror(plan.experiment.mirror), plan.experiment.offline
+    if spec.kind == "text" and spec.demo_world is None:
+        files, facts = fetch_files(name, spec, mirror, offline)
+        return write_texts(files, spec, name, out, facts)
+    table, meta = fetch_dataset(name, spec, mirror, offline)
     write_table(table, out, meta)
     return int(table.num_rows)
 
 
-def _mine_data(plan: Plan, name: str, spec: DatasetSpec, out: Path) -> int:
+def _derive_data(plan: Plan, name: str, spec: DatasetSpec, out: Path) -> int:
+    """Makes a mined or composed dataset; the record lists the source files of all tables that it is made from."""
+    from matryobench.data.composing import compose
     from matryobench.data.mining import mine
     from matryobench.data.records import read_meta, write_table
     from matryobench.data.registry import mined_inputs
@@ -45,7 +52,8 @@ def _mine_data(plan: Plan, name: str, spec: DatasetSpec, out: Path) -> int:
     for other, path in tables.items():
         if not path.is_file():
             fetch_data(plan, other, path)
-    table, facts = mine(spec, tables)
+    way = "mined" if spec.mined is not None else "composed"
+    table, facts = (mine if spec.mined is not None else compose)(spec, tables)
     sources = {other: read_meta(path) for other, path in tables.items()}
     meta = {
         "dataset": name,
@@ -53,13 +61,13 @@ def _mine_data(plan: Plan, name: str, spec: DatasetSpec, out: Path) -> int:
         "rows": table.num_rows,
         "licence": spec.licence,
         "citation": spec.citation,
-        "source": "mined",
+        "source": way,
         "id": None,
         "revision": None,
         "sha256": {
             f"{other}: {file}": sha for other, facts in sources.items() for file, sha in facts["sha256"].items()
         },
-        "mined": facts,
+        way: facts,
     }
     write_table(table, out, meta)
     return int(table.num_rows)
@@ -108,10 +116,12 @@ def tokenise_table(
     """Tokenises a fetched table with the tokenizer of a model folder; returns the number of texts in the token file.
 
     `max_length`: tokens per text at most; of groups, per passage, and `query_max_length` per query. Passages and queries
-    give one text per row, groups a file of their own form (`group_tokens`), all other kinds every distinct text once.
+    give one text per row, groups a file of their own form (`group_tokens`), instructed rows every distinct pair of
+    instruction and text once (`instructed_tokens`), all other kinds every distinct text once.
     Raises InputError for judgements, which are no texts, and where query_max_length is missing or does not belong.
     """
     from matryobench.data.group_tokens import tokenise_groups, write_group_tokens
+    from matryobench.data.instructed_tokens import tokenise_instructed
     from matryobench.data.records import read_meta, read_table
     from matryobench.data.specs import COLUMNS
     from matryobench.data.tokens import tokenise, tokenise_passages, write_tokens
@@ -133,6 +143,9 @@ def tokenise_table(
         return groups.queries + groups.passages
     if kind in ("passages", "queries"):
         tokens = tokenise_passages(_texts(table_file, kind), tokenizer, max_length, meta)
+    elif kind == "instructed":
+        rows = _instructed_rows(table_file)
+        tokens = tokenise_instructed(rows, tokenizer, max_length, meta, str(table_file))
     else:
         table, _ = read_table(table_file)
         tokens = tokenise({c: table.column(c).to_pylist() for c in COLUMNS[kind]}, tokenizer, max_length, meta)
@@ -142,7 +155,7 @@ def tokenise_table(
 
 def _texts(table_file: Path, kind: str) -> Iterator[list[str]]:
     """The passage texts, or queries, of a table in pieces, read from the disk as they are needed."""
-    from matryobench.data.readers import read_batches
+    from matryobench.data.parquet import read_batches
     from matryobench.data.values import passage_text
 
     for batch in read_batches(table_file, ["title", "text"] if kind == "passages" else ["text"], _PIECE):
@@ -152,8 +165,18 @@ def _texts(table_file: Path, kind: str) -> Iterator[list[str]]:
 
 def _rows(table_file: Path) -> Iterator[list[dict[str, Any]]]:
     """The rows of a groups table in pieces, read from the disk as they are needed."""
-    from matryobench.data.readers import read_batches
+    from matryobench.data.parquet import read_batches
     from matryobench.data.specs import COLUMNS
 
     for batch in read_batches(table_file, COLUMNS["groups"], _PIECE // 8):
         yield batch.to_pylist()
+
+
+def _instructed_rows(table_file: Path) -> Iterator[dict[str, list[Any]]]:
+    """The columns of an instructed table, `subset` too where it has one, in pieces, read from the disk as they are needed."""
+    from matryobench.data.parquet import column_names, read_batches
+    from matryobench.data.specs import COLUMNS
+
+    subset = ["subset"] if "subset" in column_names(table_file) else []
+    for batch in read_batches(table_file, [*COLUMNS["instructed"], *subset], _PIECE // 4):
+        yield batch.to_pydict()

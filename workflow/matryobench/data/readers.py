@@ -6,20 +6,16 @@ Nothing is repaired or skipped: what cannot be read stops the reading with one s
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import json
-import lzma
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
-import pyarrow as pa
-
+from matryobench.data.archives import ARCHIVE_DAMAGE, open_bytes
+from matryobench.data.json_lists import begins_list, list_rows
+from matryobench.data.parquet import damage, parquet_file, read_parquet
 from matryobench.errors import InputError
 
 T = TypeVar("T")
@@ -75,12 +71,11 @@ def read_chunks(
     elif kind == "qrels" and header is None and (suffix == ".txt" or (suffix == ".tsv" and _is_trec(path))):
         yield _read_trec(path)
     elif suffix == ".txt":
-        texts = [line.rstrip("\r\n") for line in _lines(path)]
-        yield Columns(str(path), {"text": texts}, range(1, len(texts) + 1), "line")
+        yield from _text_chunks(path, rows)
     elif suffix == ".jsonl":
         yield from _jsonl_chunks(path, rows)
     elif suffix == ".json":
-        yield _read_json(path)
+        yield from _json_chunks(path, rows)
     else:
         yield from _delimited_chunks(path, suffix, header, rows)
 
@@ -89,24 +84,18 @@ def _ending(suffix: str) -> str:
     return f"files ending in {suffix!r}" if suffix else "files without an ending"
 
 
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile | lzma.LZMAFile:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    return lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb")
-
-
 def _lines(path: Path) -> Iterator[str]:
     """The file's lines as text, with their ends; the byte order mark of the first is dropped."""
     number = 0
     try:
-        with _open(path) as stream:
+        with open_bytes(path) as stream:
             for number, raw in enumerate(stream, start=1):
                 line = raw.decode("utf-8")
                 yield line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeDecodeError as error:
         byte = f"byte 0x{error.object[error.start]:02x} at {error.start + 1}"
         raise InputError(f"{path} line {number}: this is not UTF-8 ({byte}); save the file as UTF-8.") from None
-    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+    except ARCHIVE_DAMAGE as error:
         raise InputError(
             f"{path}: after line {number} the compressed file is damaged or cut short ({error}); get it again."
         ) from None
@@ -120,6 +109,13 @@ def _pieces(items: Iterable[T], rows: int | None) -> Iterator[list[T]]:
         yield piece
         if rows is None or not (piece := list(islice(iterator, rows))):
             return
+
+
+def _text_chunks(path: Path, size: int | None) -> Iterator[Columns]:
+    start = 1
+    for texts in _pieces((line.rstrip("\r\n") for line in _lines(path)), size):
+        yield Columns(str(path), {"text": texts}, range(start, start + len(texts)), "line")
+        start += len(texts)
 
 
 def _jsonl_chunks(path: Path, size: int | None) -> Iterator[Columns]:
@@ -140,6 +136,27 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
         if not isinstance(row, dict):
             raise InputError(f"{path} line {number}: one JSON object per line is needed, not {line.strip()[:40]!r}.")
         yield row
+
+
+def _json_chunks(path: Path, size: int | None) -> Iterator[Columns]:
+    # A list first: it may be one line of gigabytes, which must not be read as a line.
+    is_list = begins_list(path)
+    if not is_list and _is_json_lines(path):
+        yield from _jsonl_chunks(path, size)
+        return
+    if size is None or not is_list:
+        yield _read_json(path)
+        return
+    start = 1
+    for rows in _pieces(list_rows(path), size):
+        yield _from_rows(path, rows, range(start, start + len(rows)), "row")
+        start += len(rows)
+
+
+def _is_json_lines(path: Path) -> bool:
+    """Whether a .json file has an object per line, as some hub repositories call them (MASSIVE's)."""
+    lines = (line.lstrip() for line in _lines(path))
+    return [line[0] for line in islice((line for line in lines if line), 2)] == ["{", "{"]
 
 
 def _read_json(path: Path) -> Columns:
@@ -236,41 +253,9 @@ def _parquet_chunks(path: Path, size: int | None) -> Iterator[Columns]:
         yield Columns(str(path), dict(table.to_pydict()), range(1, table.num_rows + 1), "row")
         return
     start = 1
-    with _damage(path):
-        for batch in _parquet_file(path).iter_batches(batch_size=size):
+    with damage(path):
+        for batch in parquet_file(path).iter_batches(batch_size=size):
             yield Columns(str(path), dict(batch.to_pydict()), range(start, start + batch.num_rows), "row")
             start += batch.num_rows
     if start == 1:
         yield Columns(str(path), {}, range(1, 1), "row")
-
-
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A parquet file, or some columns of it, as a table; InputError when it is missing, damaged or something else."""
-    with _damage(path):
-        return _parquet_file(path).read(columns=None if columns is None else list(columns))
-
-
-def read_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """Batches of some columns of a parquet file, of at most `rows` rows, read one after the other."""
-    with _damage(path):
-        yield from _parquet_file(path).iter_batches(batch_size=rows, columns=list(columns))
-
-
-def _parquet_file(path: Path) -> Any:
-    import pyarrow.parquet as pq
-
-    data: Any = io.BytesIO(_open(path).read()) if path.suffix in (".gz", ".xz") else str(path)
-    return pq.ParquetFile(data)
-
-
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """What reading a parquet file raises, as one sentence."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; make it with 'fetch'.") from None
-    except (pa.ArrowException, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(
-            f"{path}: this is not a whole parquet file ({str(error).splitlines()[0]}); get it again."
-        ) from None

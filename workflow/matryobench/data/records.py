@@ -1,8 +1,8 @@
 """Files of texts -> a checked Arrow table, and that table on disk with its provenance.
 
 A row that does not fit stops the reading: it is neither repaired nor left out. The readers (`readers.py`) keep the
-line of every row, so that the one bad row of a large file can be found. Corpora and training groups are turned into Arrow
-piece by piece; all else is small.
+line of every row, so that the one bad row of a large file can be found. Corpora, training groups and instructed rows are
+turned into Arrow piece by piece; all else is small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from matryobench.data.readers import Columns, as_columns, read_chunks, read_parquet
+from matryobench.data.instructed import from_medi
+from matryobench.data.parquet import read_parquet
+from matryobench.data.readers import Columns, as_columns, read_chunks
 from matryobench.data.specs import ALIASES, COLUMNS, OPTIONAL_COLUMNS, RETRIEVAL_KINDS, DatasetSpec
 from matryobench.data.values import DEFAULTS, arrow_type, values_of
 from matryobench.errors import InputError
@@ -24,7 +26,7 @@ from matryobench.files import atomic_path
 
 METADATA_KEY = b"matryobench"
 # Rows that are Python objects at a time; a group carries dozens of passages.
-_PIECE = {"passages": 20_000, "groups": 1_000}
+_PIECE = {"passages": 20_000, "groups": 1_000, "instructed": 10_000, "text": 8_192}
 _SORTED = 4_096  # sorted rows of a corpus that are one Arrow chunk
 _ROW_GROUP = 65_536  # rows that a reader of our own tables has to hold at least
 
@@ -34,10 +36,11 @@ def read_records(paths: Sequence[Path], spec: DatasetSpec, name: str) -> pa.Tabl
 
     Texts and ids are strings, score is float64, grade int32, passages of groups list<struct<docid, title, text>>. Formats:
     .jsonl, .json (list of objects, or object of columns), .csv, .tsv (no quoting), .parquet, .txt (one text per line; for
-    qrels TREC's form), each also with .gz or .xz; UTF-8. `id` and `subset` columns are kept as strings where every file of
-    a kind without ids of its own has them. Passages are sorted by doc_id descending in byte order, which is the order of
-    trec_eval among equal scores. Raises InputError, one sentence with file and line, for anything that does not fit the
-    entry `spec` called `name`: also for a doc_id or query_id that is there twice, and a judgement that is given twice.
+    qrels TREC's form), each also with .gz or .xz; UTF-8; instructed rows also in MEDI's form (`instructed.from_medi`). `id`
+    and `subset` columns are kept as strings where every file of a kind without ids of its own has them. Passages are sorted
+    by doc_id descending in byte order, which is the order of trec_eval among equal scores. Raises InputError, one sentence
+    with file and line, for anything that does not fit the entry `spec` called `name`: also for a doc_id or query_id that is
+    there twice, and a judgement that is given twice.
     """
     parts = (part for path in paths for part in read_chunks(Path(path), spec.kind, spec.header, _PIECE.get(spec.kind)))
     return checked_table(parts, spec, name)
@@ -52,39 +55,71 @@ def checked_table(parts: Iterable[Columns], spec: DatasetSpec, name: str) -> pa.
     """Validates parts against the entry and joins them. Raises InputError as `read_records` says."""
     places, tables = _Places(), []
     for raw in parts:
-        part = _renamed(raw, spec)
-        missing = [column for column in COLUMNS[spec.kind] if column not in part.values]
-        if missing:
-            raise InputError(
-                f"{part.place}: {name} needs the column {missing[0]!r} and there is only {', '.join(part.values)}; "
-                f"rename one with 'columns: {{its name: {missing[0]}}}' in the entry of {name}."
-            )
-        arrays = {c: pa.array(values_of(part, c, spec), arrow_type(c)) for c in COLUMNS[spec.kind]}
-        for column in () if spec.kind in RETRIEVAL_KINDS else OPTIONAL_COLUMNS:
-            if column in part.values and column not in arrays:
-                texts = [None if value is None else str(value) for value in part.values[column]]
-                arrays[column] = pa.array(texts, pa.string())
-        tables.append(pa.table(arrays))
-        places.add(part)
+        tables.append(_checked_part(raw, spec, name))
+        places.add(raw)
     shared = [column for column in tables[0].column_names if all(column in table.column_names for table in tables)]
     table = pa.concat_tables([table.select(shared) for table in tables])
     _check_unique(table, spec, places)
-    if spec.rows is not None and table.num_rows != spec.rows:
-        raise InputError(
-            f"{', '.join(dict.fromkeys(places.names))}: {table.num_rows} rows were read and the entry of {name} says rows: "
-            f"{spec.rows}; the source has changed or is incomplete, so restore it or correct the entry."
-        )
+    _check_rows(table.num_rows, places.names, spec, name)
     return _by_document(table, places) if spec.kind == "passages" else table
+
+
+def write_texts(paths: Sequence[Path], spec: DatasetSpec, name: str, out: Path, meta: dict[str, Any]) -> int:
+    """Writes the texts of files to `out` as `write_table` does, a piece at a time, and returns their number.
+
+    For pre-training text, which may be far larger than memory: only the column `text` is kept, in row groups that a
+    training holds two of. Raises InputError as `read_records` does.
+    """
+    import pyarrow.parquet as pq
+
+    schema, rows = pa.schema([("text", pa.string())]), 0
+    with atomic_path(out) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for path in paths:
+            for part in read_chunks(Path(path), spec.kind, spec.header, _PIECE["text"]):
+                table = _checked_part(part, spec, name).select(["text"])
+                writer.write_table(table)
+                rows += table.num_rows
+        _check_rows(rows, [str(path) for path in paths], spec, name)
+        writer.add_key_value_metadata({METADATA_KEY: _note({**meta, "rows": rows})})
+    return rows
+
+
+def _checked_part(raw: Columns, spec: DatasetSpec, name: str) -> pa.Table:
+    """One part's standard columns, and those that may be kept, with checked values."""
+    part = _renamed(raw, spec)
+    missing = [column for column in COLUMNS[spec.kind] if column not in part.values]
+    if missing:
+        raise InputError(
+            f"{part.place}: {name} needs the column {missing[0]!r} and there is only {', '.join(part.values)}; "
+            f"rename one with 'columns: {{its name: {missing[0]}}}' in the entry of {name}."
+        )
+    arrays = {c: pa.array(values_of(part, c, spec), arrow_type(c)) for c in COLUMNS[spec.kind]}
+    for column in () if spec.kind in RETRIEVAL_KINDS else OPTIONAL_COLUMNS:
+        if column in part.values and column not in arrays:
+            texts = [None if value is None else str(value) for value in part.values[column]]
+            arrays[column] = pa.array(texts, pa.string())
+    return pa.table(arrays)
+
+
+def _check_rows(rows: int, names: Iterable[str], spec: DatasetSpec, name: str) -> None:
+    if spec.rows is not None and rows != spec.rows:
+        raise InputError(
+            f"{', '.join(dict.fromkeys(names))}: {rows} rows were read and the entry of {name} says rows: {spec.rows}; the"
+            " source has changed or is incomplete, so restore it or correct the entry."
+        )
 
 
 def write_table(table: pa.Table, path: Path, meta: dict[str, Any]) -> None:
     """Writes `table` to a parquet file, whole or not at all, with `meta` (plain JSON values) as its metadata."""
     import pyarrow.parquet as pq
 
-    note = json.dumps(meta, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
     with atomic_path(path) as partial:
-        table = table.replace_schema_metadata({METADATA_KEY: note})
+        table = table.replace_schema_metadata({METADATA_KEY: _note(meta)})
         pq.write_table(table, partial, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def _note(meta: dict[str, Any]) -> bytes:
+    return json.dumps(meta, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
@@ -135,7 +170,7 @@ def _renamed(part: Columns, spec: DatasetSpec) -> Columns:
     """The part with standard names: those that the entry gives first, then what files usually call them."""
     if not part.lines:
         raise InputError(f"{part.place}: there are no rows; replace the file, or take the data set out of the config.")
-    values = dict(part.values)
+    values = dict((from_medi(part) if spec.kind == "instructed" else part).values)
     for raw, standard in spec.columns.items():
         if raw not in values:
             raise InputError(

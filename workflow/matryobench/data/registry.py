@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from pydantic import TypeAdapter
 
+from matryobench.data.classifications import (
+    Classification,
+    ClassificationSpec,
+    classification,
+    expand_classification,
+)
 from matryobench.data.collections import Collection, CollectionSpec, collection, expand
+from matryobench.data.derived import ComposedPart, ComposedSource, MinedPart, MinedSource
 from matryobench.data.specs import (
     ALIASES,
     COLUMNS,
@@ -18,8 +25,6 @@ from matryobench.data.specs import (
     HubSource,
     Kind,
     LocalSource,
-    MinedPart,
-    MinedSource,
     MirrorSource,
     Source,
 )
@@ -27,16 +32,20 @@ from matryobench.errors import InputError, unknown_name
 from matryobench.validation import parse, read_yaml
 
 __all__ = [
-    "ALIASES", "COLUMNS", "OPTIONAL_COLUMNS", "Collection", "CollectionSpec", "DatasetSpec", "DemoWorldSource", "HubSource",
-    "Kind", "LocalSource", "MinedPart", "MinedSource", "MirrorSource", "Source", "entry_schema", "find_collection",
-    "find_dataset", "load_collections", "load_datasets", "load_entries", "mined_inputs",
+    "ALIASES", "COLUMNS", "OPTIONAL_COLUMNS", "Classification", "ClassificationSpec", "Collection", "CollectionSpec",
+    "ComposedPart", "ComposedSource", "DatasetSpec", "DemoWorldSource", "Entry", "HubSource", "Kind", "LocalSource",
+    "MinedPart", "MinedSource", "MirrorSource", "Source", "entry_schema", "find_classification", "find_collection",
+    "find_dataset", "load_classifications", "load_collections", "load_datasets", "load_entries", "mined_inputs",
 ]  # fmt: skip
 
+Entry: TypeAlias = DatasetSpec | CollectionSpec | ClassificationSpec
+
+_EXPANDED = ("retrieval", "classification")  # kinds that stand for several tables
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
-def load_entries(path: Path) -> dict[str, DatasetSpec | CollectionSpec]:
-    """Reads a registry as it is written: a YAML mapping of names to entries, collections not yet expanded.
+def load_entries(path: Path) -> dict[str, Entry]:
+    """Reads a registry as it is written: a YAML mapping of names to entries, none of them expanded yet.
 
     Raises InputError, one sentence with file, data set, key and fix, when the file is missing, is not such a mapping,
     repeats a name, or an entry is not valid.
@@ -45,7 +54,8 @@ def load_entries(path: Path) -> dict[str, DatasetSpec | CollectionSpec]:
     entries = read_yaml(path)
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"{path}: this must be a mapping of data set names to entries; see docs/data.md for the form.")
-    specs: dict[str, DatasetSpec | CollectionSpec] = {}
+    specs: dict[str, Entry] = {}
+    kinds = (*get_args(Kind), *_EXPANDED)
     for name, entry in entries.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InputError(
@@ -53,18 +63,24 @@ def load_entries(path: Path) -> dict[str, DatasetSpec | CollectionSpec]:
                 "because files are named after it; rename it."
             )
         kind = entry.get("kind") if isinstance(entry, dict) else None
-        if isinstance(kind, str) and kind not in (*get_args(Kind), "retrieval"):
-            raise unknown_name(f"{path}: {name}.kind", "kind", kind, (*get_args(Kind), "retrieval"))
+        if isinstance(kind, str) and kind not in kinds:
+            raise unknown_name(f"{path}: {name}.kind", "kind", kind, kinds)
         place = f"{path}: {name}"
-        specs[name] = parse(CollectionSpec, entry, place) if kind == "retrieval" else parse(DatasetSpec, entry, place)
+        if kind == "retrieval":
+            specs[name] = parse(CollectionSpec, entry, place)
+        elif kind == "classification":
+            specs[name] = parse(ClassificationSpec, entry, place)
+        else:
+            specs[name] = parse(DatasetSpec, entry, place)
     return specs
 
 
 def load_datasets(path: Path) -> dict[str, DatasetSpec]:
-    """The plain entries of a registry, each one table; a collection is expanded into its parts where it stands.
+    """The plain entries of a registry, each one table; collections and classification sets are expanded into their parts
+    where they stand.
 
-    Raises InputError as `load_entries` does, where an expanded name is taken, and where a mined entry names a data set that
-    there is not or that has no training judgements.
+    Raises InputError as `load_entries` does, where an expanded name is taken, and where a mined or composed entry names a
+    data set that there is not, that is of another kind, or that has no training judgements.
     """
     path = Path(path)
     entries = load_entries(path)
@@ -73,6 +89,8 @@ def load_datasets(path: Path) -> dict[str, DatasetSpec]:
         if isinstance(entry, DatasetSpec):
             entry._folder = path.parent
             parts = {name: entry}
+        elif isinstance(entry, ClassificationSpec):
+            parts = expand_classification(name, entry, path.parent, str(path))
         else:
             parts = expand(name, entry, path.parent, str(path))
         for part, spec in parts.items():
@@ -87,12 +105,20 @@ def load_datasets(path: Path) -> dict[str, DatasetSpec]:
             _check_parts(f"{path}: {name}", spec.mined, specs, collections)
             named = [part.collection for part in spec.mined.parts if part.collection is not None]
             spec._collections = {other: collections[other] for other in named}
+        if spec.composed is not None:
+            spec._parts = _composed_parts(f"{path}: {name}", spec.composed, specs)
     return specs
 
 
 def load_collections(path: Path) -> dict[str, Collection]:
     """The test collections of a registry by name. Raises InputError as `load_entries` does."""
     return _collections(load_entries(path), Path(path))
+
+
+def load_classifications(path: Path) -> dict[str, Classification]:
+    """The classification sets of a registry by name. Raises InputError as `load_entries` does."""
+    entries = load_entries(path)
+    return {name: classification(name, one) for name, one in entries.items() if isinstance(one, ClassificationSpec)}
 
 
 def find_dataset(datasets: dict[str, DatasetSpec], name: str, place: str) -> DatasetSpec:
@@ -109,12 +135,22 @@ def find_collection(collections: dict[str, Collection], name: str, place: str) -
     return collections[name]
 
 
-def mined_inputs(spec: DatasetSpec) -> list[str]:
-    """The plain tables that a mined entry is made from, each once, in order; none for an entry with a source of its own.
+def find_classification(sets: dict[str, Classification], name: str, place: str) -> Classification:
+    """The set called `name`; an InputError that begins with `place` and names the nearest valid names if none is."""
+    if name not in sets:
+        raise unknown_name(place, "classification set", name, sets)
+    return sets[name]
 
-    The entry must come from `load_datasets`.
+
+def mined_inputs(spec: DatasetSpec) -> list[str]:
+    """The plain tables that a mined or composed entry is made from, each once; none for an entry with files of its own.
+
+    Where a composed entry's parts are mined themselves, what those are made from is among them, before them. The entry must
+    come from `load_datasets`.
     """
     names: list[str] = []
+    for name, part_spec in spec._parts.items():
+        names += [*mined_inputs(part_spec), name]
     for part in spec.mined.parts if spec.mined is not None else []:
         if part.collection is None:
             names.append(part.name)
@@ -126,12 +162,12 @@ def mined_inputs(spec: DatasetSpec) -> list[str]:
 
 
 def entry_schema() -> dict[str, Any]:
-    """The JSON schema of one entry, plain or a collection."""
-    adapter: TypeAdapter[DatasetSpec | CollectionSpec] = TypeAdapter(DatasetSpec | CollectionSpec)
+    """The JSON schema of one entry, plain, a collection or a classification set."""
+    adapter: TypeAdapter[Entry] = TypeAdapter(Entry)
     return adapter.json_schema()
 
 
-def _collections(entries: dict[str, DatasetSpec | CollectionSpec], path: Path) -> dict[str, Collection]:
+def _collections(entries: dict[str, Entry], path: Path) -> dict[str, Collection]:
     specs = {name: entry for name, entry in entries.items() if isinstance(entry, CollectionSpec)}
     return {name: collection(name, spec, specs, str(path)) for name, spec in specs.items()}
 
@@ -152,3 +188,22 @@ def _check_parts(
         kind = find_dataset(datasets, part.name, f"{key}.{wanted}").kind
         if kind != wanted:
             raise InputError(f"{key}.{wanted}: '{part.name}' has {kind}; name an entry of kind {wanted}.")
+
+
+def _composed_parts(place: str, composed: ComposedSource, datasets: dict[str, DatasetSpec]) -> dict[str, DatasetSpec]:
+    """The entries that the parts name, each of the kind that its key says."""
+    found = {}
+    for number, part in enumerate(composed.parts):
+        wanted = "triplets" if part.triplets is not None else "groups"
+        key = f"{place}.composed.parts.{number}.{wanted}"
+        entry = found[part.name] = find_dataset(datasets, part.name, key)
+        if entry.kind != wanted:
+            raise InputError(f"{key}: '{part.name}' has {entry.kind}; name an entry of kind {wanted}.")
+        if part.mined_from is None:
+            continue
+        if entry.mined is None:
+            raise InputError(f"{key}: '{part.name}' is not mined here, so its groups have no parts; remove mined_from.")
+        names = [mined.name for mined in entry.mined.parts]
+        if part.mined_from not in names:
+            raise unknown_name(f"{place}.composed.parts.{number}.mined_from", "part", part.mined_from, names)
+    return found

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from matryobench.data.derived import ComposedSource, MinedSource
 from matryobench.validation import Settings
 
 if TYPE_CHECKING:
     from matryobench.data.collections import Collection
 
-Kind = Literal["triplets", "scored-pairs", "text", "passages", "queries", "qrels", "pairs", "groups"]
+Kind = Literal[
+    "triplets", "scored-pairs", "text", "passages", "queries", "qrels", "pairs", "groups", "labelled", "instructed"
+]
 
 # The standard columns of each kind, in table order. `score` is a number, `grade` a whole number, the two columns of
 # passages are lists of (docid, title, text) as in Tevatron's training files; all others are texts.
@@ -26,13 +29,22 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "qrels": ("query_id", "doc_id", "grade"),
     "pairs": ("anchor", "positive"),
     "groups": ("query_id", "query", "positive_passages", "negative_passages"),
+    "labelled": ("text", "label"),
+    "instructed": (
+        "query_instruction",
+        "query",
+        "positive_instruction",
+        "positive",
+        "negative_instruction",
+        "negative",
+    ),
 }
 # Columns that are kept when the source has them; `id` must then be unique. Retrieval tables have their own ids.
 OPTIONAL_COLUMNS = ("id", "subset")
 RETRIEVAL_KINDS = ("passages", "queries", "qrels", "groups")
 
 # What files call the standard columns where an entry does not say: BEIR's archives and the hub's copies of them, MTEB's
-# newer repositories, Tevatron. The first that a file has is taken.
+# newer repositories, Tevatron, flat copies of MEDI. The first that a file has is taken.
 ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     "passages": {"doc_id": ("_id", "docid", "id", "pid")},
     "queries": {"query_id": ("_id", "qid", "id", "query-id"), "text": ("query",)},
@@ -40,6 +52,14 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
         "query_id": ("query-id", "qid"),
         "doc_id": ("corpus-id", "docid", "pid"),
         "grade": ("score", "relevance", "rel"),
+    },
+    "instructed": {
+        "query_instruction": ("query_instruct",),
+        "positive_instruction": ("pos_instruct",),
+        "positive": ("pos",),
+        "negative_instruction": ("neg_instruct",),
+        "negative": ("neg",),
+        "subset": ("task_name",),
     },
 }
 
@@ -86,60 +106,7 @@ class DemoWorldSource(Settings):
     seed: int = Field(default=0, ge=0, description="seed of the generator")
 
 
-class MinedPart(Settings):
-    """One data set that training groups are made from."""
-
-    collection: str | None = Field(default=None, description="a retrieval entry; its train_qrels say what is relevant")
-    pairs: str | None = Field(
-        default=None, description="an entry of kind pairs; an anchor asks, all positives are the corpus"
-    )
-    triplets: str | None = Field(
-        default=None, description="an entry of kind triplets; as pairs, and its negatives are taken before any is mined"
-    )
-    limit: int | None = Field(
-        default=None, ge=1, description="queries to use, drawn with the seed; null: all that have a positive"
-    )
-    min_grade: int = Field(
-        default=1,
-        ge=1,
-        description="lowest grade of a positive (collection only); what is relevant below it is no negative either",
-    )
-
-    pool: Literal["corpus", "judged"] = Field(
-        default="corpus",
-        description="where negatives come from: the whole corpus, or the documents that train_qrels name (collection only), "
-        "for corpora in which some documents are kept for evaluation",
-    )
-
-    @model_validator(mode="after")
-    def _one(self) -> MinedPart:
-        given = [key for key in ("collection", "pairs", "triplets") if getattr(self, key) is not None]
-        if len(given) != 1:
-            has = f"has {' and '.join(given)}" if given else "has none"
-            raise ValueError(f"a part names one of collection, pairs or triplets and this one {has}")
-        for key, usual in (("min_grade", 1), ("pool", "corpus")):
-            if getattr(self, key) != usual and self.collection is None:
-                raise ValueError(f"{key} is about judgements, which only a collection has; remove it")
-        return self
-
-    @property
-    def name(self) -> str:
-        """The entry that the part names."""
-        return self.collection or self.pairs or self.triplets or ""
-
-
-class MinedSource(Settings):
-    """Training groups made here: positives from judgements or pairs, hard negatives mined with BM25."""
-
-    parts: list[MinedPart] = Field(min_length=1, description="data sets that the groups are made from, in this order")
-    negatives: int = Field(default=7, ge=1, description="negatives per query")
-    depth: int = Field(
-        default=100, ge=1, description="how many of BM25's best non-relevant passages the negatives are drawn from"
-    )
-    seed: int = Field(default=0, ge=0, description="seed of all draws")
-
-
-Source = HubSource | LocalSource | MirrorSource | DemoWorldSource | MinedSource
+Source = HubSource | LocalSource | MirrorSource | DemoWorldSource | MinedSource | ComposedSource
 
 
 class TableSource(Settings):
@@ -171,7 +138,8 @@ class TableSource(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> TableSource:
-        keys = [key for key in ("hub", "local", "mirror", "demo_world", "mined") if key in type(self).model_fields]
+        known = ("hub", "local", "mirror", "demo_world", "mined", "composed")
+        keys = [key for key in known if key in type(self).model_fields]
         given = [key for key in keys if getattr(self, key) is not None]
         if len(given) != 1:
             has = f"has {' and '.join(given)}" if given else "has none"
@@ -185,7 +153,9 @@ class DatasetSpec(TableSource):
 
     kind: Kind = Field(
         description="triplets (anchor, positive, negative), scored-pairs (sentence1, sentence2, score), text (text), pairs "
-        "(anchor, positive), groups (query_id, query, positive_passages, negative_passages: Tevatron's training form), "
+        "(anchor, positive), labelled (text, label), groups (query_id, query, positive_passages, negative_passages: "
+        "Tevatron's training form), "
+        "instructed (query_instruction, query, positive_instruction, positive, negative_instruction, negative), "
         "passages (doc_id, title, text), queries (query_id, text) or qrels (query_id, doc_id, grade)"
     )
     description: str = Field(min_length=10, description="what the rows are, and what to know before using them")
@@ -195,10 +165,17 @@ class DatasetSpec(TableSource):
         default=None, description="lowest and highest gold score (scored-pairs only)"
     )
     mined: MinedSource | None = Field(default=None, description="source: groups made from other entries (groups only)")
+    composed: ComposedSource | None = Field(
+        default=None,
+        exclude_if=lambda source: source is None,  # entries without it keep the hash that they had
+        description="source: triplets and groups of other entries with instructions (instructed only)",
+    )
 
     _folder: Path = PrivateAttr(default_factory=Path)
     # The collections that a mined entry's parts name, so that the entry says by itself which tables it reads.
     _collections: dict[str, Collection] = PrivateAttr(default_factory=dict)
+    # The same of a composed entry: its parts' entries.
+    _parts: dict[str, DatasetSpec] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
@@ -208,6 +185,8 @@ class DatasetSpec(TableSource):
             raise ValueError("score_range must be [lowest, highest] with lowest < highest")
         if self.mined is not None and self.kind != "groups":
             raise ValueError(f"mined makes groups and the kind is {self.kind}; write kind: groups")
+        if self.composed is not None and self.kind != "instructed":
+            raise ValueError(f"composed makes instructed rows and the kind is {self.kind}; write kind: instructed")
         valid = self.valid_columns
         unknown = sorted(set(self.columns.values()) - set(valid))
         if unknown:
@@ -223,7 +202,7 @@ class DatasetSpec(TableSource):
     @property
     def source(self) -> Source:
         """The one source that the entry has."""
-        source = self.hub or self.local or self.mirror or self.demo_world or self.mined
+        source = self.hub or self.local or self.mirror or self.demo_world or self.mined or self.composed
         assert source is not None  # the validator above made sure
         return source
 

@@ -5,6 +5,8 @@ Every distinct text is stored once; rows refer to texts by number. One safetenso
   offsets (texts + 1,)  int64   text i is ids[offsets[i]:offsets[i + 1]]
   rows    (n, columns)  int32   the text of every row and column
   scores  (n,)          float64 scored pairs only
+  skips   (texts,)      int32   texts with instructions only: leading tokens that pooling leaves out
+  subsets (n,)          int32   instructed rows only: number of each row's subset in meta["subsets"]
 Passages and queries are the exception: text i is row i of the table, equal texts or not, so that a number stands for a
 document. `group_tokens.py` has the form of training groups.
 """
@@ -38,6 +40,8 @@ class Tokens:
     rows: Tensor
     scores: Tensor | None
     meta: dict[str, Any]
+    skips: Tensor | None = None
+    subsets: Tensor | None = None
 
     def text(self, number: int) -> Tensor:
         """(tokens,) int32 of one text."""
@@ -98,15 +102,16 @@ def pieces(texts: Iterable[str], size: int = 4096) -> Iterator[list[str]]:
 def write_tokens(tokens: Tokens, path: Path) -> None:
     """Writes a token file, whole or not at all."""
     tensors = {"ids": tokens.ids, "offsets": tokens.offsets, "rows": tokens.rows}
-    if tokens.scores is not None:
-        tensors["scores"] = tokens.scores
+    optional = {"scores": tokens.scores, "skips": tokens.skips, "subsets": tokens.subsets}
+    tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
     write_tensors(tensors, tokens.meta, path)
 
 
 def read_tokens(path: Path) -> Tokens:
     """Opens a token file, memory-mapped. Raises InputError where it is missing or not one."""
     tensors, meta = read_tensors(path, ("ids", "offsets", "rows"))
-    return Tokens(tensors["ids"], tensors["offsets"], tensors["rows"], tensors.get("scores"), meta)
+    optional = (tensors.get(name) for name in ("skips", "subsets"))
+    return Tokens(tensors["ids"], tensors["offsets"], tensors["rows"], tensors.get("scores"), meta, *optional)
 
 
 def write_tensors(tensors: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from matryobench.data.instructed import check_instructions
 from matryobench.data.readers import Columns
 from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError
@@ -35,10 +36,14 @@ def values_of(part: Columns, column: str, spec: DatasetSpec) -> list[Any]:
         return _scores(part, spec.score_range)
     if column == "grade":
         return [_grade(value, part, row) for row, value in enumerate(part.values[column])]
+    if column == "label":
+        return [_label(value, part, row) for row, value in enumerate(part.values[column])]
     if column in ("query_id", "doc_id"):
         return [_identifier(value, column, part, row) for row, value in enumerate(part.values[column])]
     if column in ("positive_passages", "negative_passages"):
         return [_passages(value, column, part, row) for row, value in enumerate(part.values[column])]
+    if column.endswith("_instruction"):
+        check_instructions(part, column)
     return _texts(part, column, spec)
 
 
@@ -51,6 +56,8 @@ def _texts(part: Columns, column: str, spec: DatasetSpec) -> list[str]:
     values = part.values[column]
     may_be_blank = (spec.kind, column) in _MAY_BE_BLANK
     may_lack = spec.missing_text is not None or column in DEFAULTS.get(spec.kind, {})
+    if spec.missing_text is not None:  # an empty text is a missing one, for an entry that has a word for those
+        values = [None if value == "" else value for value in values]
     for row, value in enumerate(values):
         if value is None and may_lack:
             continue
@@ -78,6 +85,19 @@ def _identifier(value: Any, column: str, part: Columns, row: int) -> str:
         raise InputError(f"{part.at(row)}: {column!r} is empty; every row needs an id.")
     _check_text(value, column, part, row)
     return str(value)
+
+
+def _label(value: Any, part: Columns, row: int) -> str:
+    """A class's name or number, as text; 1.0, which tables write where they mean 1, is 1."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, float) and not math.isnan(value):
+        raise InputError(f"{part.at(row)}: the label {value!r} is neither a name nor a whole number; correct it.")
+    if value is None or isinstance(value, float) or (isinstance(value, str) and not value.strip()):
+        raise InputError(f"{part.at(row)}: the label is empty; fill it in or remove the row.")
+    return _identifier(value, "label", part, row)
 
 
 def _grade(value: Any, part: Columns, row: int) -> int:

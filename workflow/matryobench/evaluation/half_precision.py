@@ -38,7 +38,9 @@ def fp16_rankings(queries: Tensor, documents: Tensor, cell: SearchCell, k: int) 
     try:
         import faiss
     except ImportError:
-        raise InputError("half precision: FAISS is not installed; pip install faiss-cpu, or leave the option out.") from None
+        raise InputError(
+            "half precision: FAISS is not installed; pip install faiss-cpu, or leave the option out."
+        ) from None
 
     dim = cell[2]
     index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
@@ -62,11 +64,11 @@ def rank_fp16(encoder: Encoder, search: Search, settings: SearchSettings) -> Ran
     documents = dict(zip(layers, encoder.embed(texts, layers, budget), strict=True))
     keys = []
     for cell in settings.cells:
-        sides = [side[layer][:, : cell[2]] for side, layer in ((queries, cell[0]), (documents, cell[1]))]
+        asked, held = queries[cell[0]][:, : cell[2]], documents[cell[1]][:, : cell[2]]
         if settings.similarity == "cosine":
-            sides = [F.normalize(side, dim=-1) for side in sides]
+            asked, held = F.normalize(asked, dim=-1), F.normalize(held, dim=-1)
         # One more than asked for, since a query's own document may have to go.
-        found = fp16_rankings(*sides, cell, min(settings.top_k + 1, len(texts)))
+        found = fp16_rankings(asked, held, cell, min(settings.top_k + 1, len(texts)))
         own = found.documents == search.excluded[None, :, None]
         packed = pack(found.scores, found.documents.clamp(min=0)).masked_fill(own | (found.documents < 0), EMPTY)
         keys.append(packed.topk(min(settings.top_k, len(texts)), dim=-1).values[0])

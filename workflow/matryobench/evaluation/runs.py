@@ -30,7 +30,7 @@ def evaluate_run(plan: Plan, run: Run, model: Path, files: Path, out: Path) -> N
 
     began = time.perf_counter()
     encoder = _encoder(plan, run, model)
-    evaluate = _evaluate_sts if run.task == "sts" else _evaluate_retrieval
+    evaluate = {"sts": _evaluate_sts, "retrieval": _evaluate_retrieval, "mteb": _evaluate_mteb}[run.task]
     results, facts = evaluate(plan, run, encoder, model, files, out)
     frame = cells_frame(
         results, experiment=plan.experiment.name, method=run.method, variant=run.variant, recipe=run.recipe,
@@ -90,3 +90,11 @@ def _evaluate_retrieval(
     results, facts = evaluate_retrieval_run(plan, run, encoder, model, files, out)
     write_retrieval_items(results, run.run_id, out / "items.parquet")
     return results, {"searches": facts}
+
+
+def _evaluate_mteb(
+    plan: Plan, run: Run, encoder: Encoder, model: Path, files: Path, out: Path
+) -> tuple[Sequence[Result], dict[str, Any]]:
+    from matryobench.evaluation.mteb_runs import evaluate_mteb_run
+
+    return evaluate_mteb_run(plan, run, encoder, model, files, out)

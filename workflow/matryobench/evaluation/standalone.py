@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matryobench.models.encoder import Encoder, Pooling
 
 STS_SETS = "sts12,sts13,sts14,sts15,sts16,stsb,sick-r"
-Task = Literal["sts", "retrieval"]
+Task = Literal["sts", "retrieval", "mteb"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Request:
     exclude_own_id: bool
     run_files: str | None
     half_precision: bool
+    instructions: Sequence[str]
     revision: str | None
     mirror: Path
     offline: bool
@@ -67,15 +68,18 @@ def evaluate_standalone(request: Request) -> None:
     _numbers("--layers", request.layers), _numbers("--dims", request.dims)  # said before anything is loaded
     if request.data and request.task != "retrieval":
         raise InputError("--data: folders are searched for the task retrieval; add --task retrieval.")
-    frame = _sts(request) if request.task == "sts" else _retrieval(request)
+    if request.instructions and request.task != "mteb":
+        raise InputError("--instruction: instructions are for the task mteb; add --task mteb.")
+    frame = {"sts": _sts, "retrieval": _retrieval, "mteb": _mteb}[request.task](request)
 
     from matryobench.analysis import cells
+    from matryobench.evaluation.printing import print_grids
 
     cells.write(frame, request.out)
     if frame["dataset"].nunique() > 1:
         frame = cells.collect([request.out])
         cells.write(frame, request.out)
-    _print_grids(frame)
+    print_grids(frame)
     print(f"{len(frame)} rows -> {request.out} and {request.out.with_suffix('.csv')}")
 
 
@@ -155,6 +159,19 @@ def _retrieval(request: Request) -> pd.DataFrame:
         facts = search.sets[0].facts
         print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if value))
     return cells_frame(results, **_identity(request))
+
+
+def _mteb(request: Request) -> pd.DataFrame:
+    from matryobench.data.mirror import Mirror
+    from matryobench.evaluation.mteb_standalone import evaluate_folder, given_instructions, registry_sets
+    from matryobench.evaluation.results import cells_frame
+
+    mirror, names = Mirror(request.mirror), _names(request.sets or "")
+    sets = registry_sets(names, mirror, request.offline)
+    told = given_instructions(request.instructions, names)
+    folder, identity = _model_folder(request, mirror), _identity(request)
+    model, out = _load(request, folder), request.out.with_suffix("")
+    return cells_frame(evaluate_folder(model, folder, identity["run_id"], sets, told, out), **identity)
 
 
 def _print_half_precision(
@@ -281,18 +298,3 @@ def _cells(option: str, text: str | None) -> list[Cell]:
         return [(int(layer), int(dim)) for layer, dim in pairs]
     except ValueError:
         raise InputError(f"{option}: '{text}' is not a list of layer:dim pairs; e.g. 6:384,2:32.") from None
-
-
-def _print_grids(frame: pd.DataFrame) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for (dataset, metric), rows in frame.groupby(["dataset", "metric"], sort=False):
-        grid = rows.pivot(index="layer", columns="dim", values="value")
-        table = Table(title=f"{dataset}: {metric}", title_justify="left")
-        for heading in ("layer", *(f"d={dim}" for dim in grid.columns)):
-            table.add_column(heading, justify="right")
-        for layer, row in grid.iterrows():
-            table.add_row(str(layer), *(f"{value:.4f}" for value in row))
-        console.print(table)

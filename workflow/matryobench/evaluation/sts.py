@@ -61,12 +61,22 @@ def distinct_texts(sets: Mapping[str, Tokens]) -> tuple[list[Tensor], dict[str, 
 
 @torch.inference_mode()
 def encode(
-    encoder: Encoder, texts: Sequence[Tensor], layers: Sequence[int], tokens_per_forward: int, progress: bool
+    encoder: Encoder,
+    texts: Sequence[Tensor],
+    layers: Sequence[int],
+    tokens_per_forward: int,
+    progress: bool,
+    skips: Sequence[int] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """n x (tokens,) -> (layers, n, H) float32, every text passed once through the encoder, longest first."""
+    """n x (tokens,) -> (layers, n, H) float32, every text passed once through the encoder, longest first.
+
+    `skips`: leading tokens of each text that pooling leaves out. `out` is filled where it is given (it may be memory-mapped).
+    """
     lengths = [len(text) for text in texts]
     order = sorted(range(len(texts)), key=lambda index: -lengths[index])
-    out = np.empty((len(layers), len(texts), encoder.width), dtype=np.float32)
+    if out is None:
+        out = np.empty((len(layers), len(texts), encoder.width), dtype=np.float32)
     batches = length_batches([lengths[index] for index in order], tokens_per_forward)
     bar: Any = None
     if progress and sys.stderr.isatty():
@@ -75,7 +85,8 @@ def encode(
         bar = tqdm(total=len(texts), desc="encode", unit="text")
     for batch in batches:
         chosen = [order[position] for position in batch]
-        pooled = encoder.embed([texts[index] for index in chosen], layers, tokens_per_forward)
+        left_out = None if skips is None else [skips[index] for index in chosen]
+        pooled = encoder.embed([texts[index] for index in chosen], layers, tokens_per_forward, skips=left_out)
         out[:, chosen] = pooled.float().cpu().numpy()
         if bar is not None:
             bar.update(len(chosen))

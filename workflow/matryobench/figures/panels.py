@@ -81,7 +81,7 @@ def draw(
         figure.supxlabel("embedding dimension")
         ylabel = theme.metric_title(metric, dataset)
         figure.supylabel(theme.wrapped(ylabel, (height - 0.4) * theme.POINTS))
-        handles = [_handle(line) for line in lines]
+        handles = [handle(line) for line in lines]
         figure.legend(handles=handles, loc="outside upper center", ncols=legend, frameon=False,
                       handlelength=3.2, columnspacing=1.5, borderaxespad=0.2)  # fmt: skip
     return figure
@@ -94,7 +94,7 @@ def _panel(ax: Axes, inside: pd.DataFrame, lines: list[Line], dims: list[int], i
         if own.empty:
             continue
         on_grid = own.set_index("dim")[["mean", "low", "high", "seeds"]].reindex(dims)  # NaN breaks the line
-        ax.plot(dims, on_grid["mean"].to_numpy(), **_look(line))
+        ax.plot(dims, on_grid["mean"].to_numpy(), **look(line))
         if (on_grid["seeds"] > 1).any():
             low, high = on_grid["low"].to_numpy(), on_grid["high"].to_numpy()
             ax.fill_between(dims, low, high, color=line.colour, alpha=0.18, linewidth=0)
@@ -108,7 +108,8 @@ def _panel(ax: Axes, inside: pd.DataFrame, lines: list[Line], dims: list[int], i
     ax.set_xticks(dims, [str(dim) if at in labelled else "" for at, dim in enumerate(dims)], rotation=90 * upright)
 
 
-def _look(line: Line) -> dict[str, Any]:
+def look(line: Line) -> dict[str, Any]:
+    """How a method's line is drawn: options of `Axes.plot`."""
     filled = MarkerStyle(line.marker).is_filled()
     return {
         "color": line.colour,
@@ -122,5 +123,6 @@ def _look(line: Line) -> dict[str, Any]:
     }
 
 
-def _handle(line: Line) -> Line2D:
-    return Line2D([], [], label=line.title, **_look(line))
+def handle(line: Line) -> Line2D:
+    """The line's entry in a legend."""
+    return Line2D([], [], label=line.title, **look(line))

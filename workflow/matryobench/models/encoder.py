@@ -41,22 +41,39 @@ class Encoder(nn.Module):
         self.depth: int = backbone.config.num_hidden_layers
         self.width: int = backbone.config.hidden_size
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, layers: Sequence[int]) -> Tensor:
-        """(batch, tokens) -> (layers, batch, H) pooled embeddings, in the order of `layers` (0..depth)."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, layers: Sequence[int], skip: Tensor | None = None
+    ) -> Tensor:
+        """(batch, tokens) -> (layers, batch, H) pooled embeddings, in the order of `layers` (0..depth).
+
+        skip: (batch,) whole numbers, the leading tokens (an instruction's) that mean pooling leaves out; attention sees
+        them. Pooling by the first token takes it whatever is skipped.
+        """
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
         final_norm = getattr(self.backbone, "final_norm", None)
+        pooled_mask = attention_mask
+        if skip is not None:
+            places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+            pooled_mask = attention_mask * (places >= skip[:, None])
         pooled = []
         for layer in layers:
             states = output.hidden_states[layer]
             if final_norm is not None and 0 < layer < self.depth:  # the last one has passed it already
                 states = final_norm(states)
-            pooled.append(pool(states, attention_mask, self.pooling))
+            pooled.append(pool(states, pooled_mask, self.pooling))
         return torch.stack(pooled)
 
     def embed(
-        self, texts: Sequence[Tensor], layers: Sequence[int], tokens_per_forward: int, cache_gradients: bool = False
+        self,
+        texts: Sequence[Tensor],
+        layers: Sequence[int],
+        tokens_per_forward: int,
+        cache_gradients: bool = False,
+        skips: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """Embeds token sequences of any lengths: n x (tokens,) -> (layers, n, H), in the order given.
+
+        skips: (n,) leading tokens of each that mean pooling leaves out, always fewer than it has (ValueError); None: none.
 
         Sequences are sorted by length and cut into forward passes of at most `tokens_per_forward` padded tokens, so
         that little of the work is padding; the result differs from one padded batch only by rounding.
@@ -67,14 +84,19 @@ class Encoder(nn.Module):
         """
         device = next(self.backbone.parameters()).device
         lengths = [len(text) for text in texts]
+        left_out = None if skips is None else torch.as_tensor(skips)
+        if left_out is not None and any(skip >= size for skip, size in zip(left_out.tolist(), lengths, strict=True)):
+            raise ValueError("a text is skipped to its end; at least one token must be pooled")
         order = sorted(range(len(texts)), key=lambda index: -lengths[index])
         pieces = []
         for batch in length_batches([lengths[index] for index in order], tokens_per_forward):
-            chosen = [texts[order[position]] for position in batch]
+            indices = [order[position] for position in batch]
+            chosen = [texts[index] for index in indices]
             input_ids = nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=self.pad_token_id)
             sizes = torch.tensor([len(text) for text in chosen])
             mask = (torch.arange(input_ids.shape[1]) < sizes[:, None]).long()
-            inputs = (input_ids.long().to(device), mask.to(device), layers)
+            skip = None if left_out is None else left_out[indices].to(device)
+            inputs = (input_ids.long().to(device), mask.to(device), layers, skip)
             pieces.append(checkpoint(self, *inputs, use_reentrant=False) if cache_gradients else self(*inputs))
         inverse = torch.empty(len(order), dtype=torch.long)
         inverse[torch.tensor(order)] = torch.arange(len(order))

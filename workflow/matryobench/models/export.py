@@ -28,7 +28,7 @@ def export(run: Path, layer: int, dim: int, out: Path) -> None:
     encoder = load_encoder(folder, settings.pooling, layer)
     if not 1 <= dim <= encoder.width:
         raise InputError(f"--dim: dim {dim} is not in 1..{encoder.width}, the model's width; change it.")
-    save_encoder(encoder, settings.weights, out, settings.max_length or 128, dim)
+    save_encoder(encoder, settings.weights, out, settings.max_length or 128, dim, settings.include_prompt)
     record = run / "run.json"
     origin = json.loads(record.read_text(encoding="utf-8"))["run_id"] if record.is_file() else folder.name
     write_json(out / "matryobench.json", {"layer": layer, "dim": dim, "exported_from": origin})

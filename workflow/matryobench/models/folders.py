@@ -33,6 +33,8 @@ class FolderSettings:
     pooling: Pooling | None = None
     max_length: int | None = None
     dim: int | None = None
+    include_prompt: bool = True  # whether the tokens of an instruction are pooled with those of the text
+    normalised: bool = False  # its embeddings are scaled to length 1, which cosines do not see and classifiers do
 
 
 def read_settings(folder: Path) -> FolderSettings:
@@ -47,20 +49,23 @@ def read_settings(folder: Path) -> FolderSettings:
         return FolderSettings(folder)
     modules = _read_json(modules_file)
     weights = folder / modules[0]["path"]
-    pooling, dim = None, None
+    pooling, dim, include_prompt, normalised = None, None, True, False
     for module in modules[1:]:
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
             pooling = _pooling(folder / module["path"] / "config.json")
+            include_prompt = _read_json(folder / module["path"] / "config.json").get("include_prompt", True)
         elif kind == "Dense" and (folder / "matryobench.json").exists():
             dim = _read_json(folder / "matryobench.json")["dim"]
-        elif kind != "Normalize":  # cosine similarity does not see a normalisation
+        elif kind == "Normalize":
+            normalised = True
+        else:
             raise InputError(
                 f"{modules_file}: module '{kind}' after the transformer is not supported; pool or strip it."
             )
     lengths = folder / "sentence_bert_config.json"
     max_length = _read_json(lengths).get("max_seq_length") if lengths.exists() else None
-    return FolderSettings(weights, pooling, max_length, dim)
+    return FolderSettings(weights, pooling, max_length, dim, include_prompt, normalised)
 
 
 def _pooling(config_file: Path) -> Pooling:
@@ -112,8 +117,18 @@ def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> E
     return Encoder(backbone, pooling, config.pad_token_id if config.pad_token_id is not None else 0)
 
 
-def save_encoder(encoder: Encoder, tokenizer_folder: Path, out: Path, max_length: int, dim: int | None = None) -> None:
+def save_encoder(
+    encoder: Encoder,
+    tokenizer_folder: Path,
+    out: Path,
+    max_length: int,
+    dim: int | None = None,
+    include_prompt: bool = True,
+) -> None:
     """Writes a sentence-transformers folder (safetensors), whole or not at all.
+
+    `include_prompt`: whether `SentenceTransformer(out).encode(texts, prompt=...)` pools the prompt too; not for models
+    that were trained on texts with instructions.
 
     `SentenceTransformer(out)` encodes as the encoder's last layer does; with `dim` the folder ends in an exact cut to
     the first `dim` coordinates and says so in matryobench.json.
@@ -135,6 +150,7 @@ def save_encoder(encoder: Encoder, tokenizer_folder: Path, out: Path, max_length
                 "word_embedding_dimension": encoder.width,
                 "pooling_mode_cls_token": encoder.pooling == "cls",
                 "pooling_mode_mean_tokens": encoder.pooling == "mean",
+                "include_prompt": include_prompt,
             },
         )
         if dim is not None:

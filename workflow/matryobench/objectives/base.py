@@ -1,7 +1,7 @@
 """Base losses: what one cell is trained on. Pure functions of float embeddings, returning named terms.
 
-Shapes: `columns` is a list of (B, d) embeddings; for triplets anchor, positive, negative; for scored pairs the two
-sentences. `scores` is (B,) and only scored pairs have it. Names follow the field.
+Shapes: `columns` is a list of (B, d) embeddings; for triplets anchor (of instructed rows: query), positive,
+negative; for scored pairs the two sentences. `scores` is (B,) and only scored pairs have it. Names follow the field.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from matryobench.objectives.recipe import AngleLoss, BaseLoss, CoSENTLoss, MNRLoss
+from matryobench.objectives.recipe import AngleLoss, BaseLoss, CoSENTLoss, InstructorLoss, MNRLoss
 
 
 def multiple_negatives_ranking(columns: Sequence[Tensor], scale: float) -> Tensor:
@@ -25,6 +25,23 @@ def multiple_negatives_ranking(columns: Sequence[Tensor], scale: float) -> Tenso
     candidates = F.normalize(torch.cat(list(columns[1:])), dim=-1)  # (n B, d)
     similarities = scale * anchors @ candidates.T  # (B, n B)
     return F.cross_entropy(similarities, torch.arange(len(anchors), device=anchors.device))
+
+
+def instructor(columns: Sequence[Tensor], temperature: float) -> tuple[Tensor, Tensor]:
+    """INSTRUCTOR's two cross entropies of cosine / temperature, means over the batch; columns: query, positive, negative.
+
+    First: a query's own positive against the hard negatives of the whole batch, its own among them; the positives of
+    other queries are no candidates. Second: a positive's own query against the other queries of the batch.
+    Source: xlang-ai/instructor-embedding, train.py at commit 00948fb, InstructorTrainer.compute_loss, which adds the two.
+    """
+    queries, positives, negatives = (F.normalize(column, dim=-1) for column in columns)  # (B, d)
+    own = (queries * positives).sum(dim=-1, keepdim=True)  # (B, 1)
+    against = torch.cat([own, queries @ negatives.T], dim=1) / temperature  # (B, 1 + B)
+    reverse = positives @ queries.T / temperature  # (B, B)
+    return (
+        F.cross_entropy(against, torch.zeros(len(against), dtype=torch.long, device=against.device)),
+        F.cross_entropy(reverse, torch.arange(len(reverse), device=reverse.device)),
+    )
 
 
 def _ranked_pairs(values: Tensor, labels: Tensor) -> Tensor:
@@ -78,6 +95,9 @@ def base_terms(columns: Sequence[Tensor], scores: Tensor | None, settings: BaseL
     match settings:
         case MNRLoss():
             return {"mnrl": multiple_negatives_ranking(columns, settings.scale)}
+        case InstructorLoss():
+            forward, reverse = instructor(columns, settings.temperature)
+            return {"instructor": forward, "instructor-reverse": reverse}
         case CoSENTLoss():
             assert scores is not None  # the plan refuses CoSENT on triplets
             return {"cosent": cosent(columns[0], columns[1], scores, settings.scale)}

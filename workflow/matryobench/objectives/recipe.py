@@ -23,6 +23,13 @@ class CoSENTLoss(Settings):
     scale: float = Field(20.0, gt=0, description="Factor of the cosine.")
 
 
+class InstructorLoss(Settings):
+    """INSTRUCTOR's loss as released: the own positive against the batch's hard negatives, and the reverse; triplets only."""
+
+    loss: Literal["instructor"]
+    temperature: float = Field(0.01, gt=0, description="The cosine is divided by it.")
+
+
 class AngleLoss(Settings):
     """AnglE: contrastive + angle + cosine terms. Defaults are those of the paper's V2 recipe."""
 
@@ -56,4 +63,4 @@ class ContrastiveLoss(Settings):
     )
 
 
-BaseLoss = Annotated[MNRLoss | CoSENTLoss | AngleLoss, Field(discriminator="loss")]
+BaseLoss = Annotated[MNRLoss | InstructorLoss | CoSENTLoss | AngleLoss, Field(discriminator="loss")]

@@ -7,8 +7,9 @@ first d coordinates. S(l,d) are the scores of all queries over all passages of t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -50,6 +51,7 @@ class RetrievalObjective:
 
     `depth` is L and `width` is H of the encoder that is trained (for bert-s, of its truncated encoder). `target_dims`,
     `dim_lists` and `sizes` are the recipe's; `cell` is the run's own (layer, dim), dim None where it has no width.
+    `drawn` is the sampled layer of one step (`at`); calling the objective draws it.
     """
 
     variant: Variant
@@ -60,6 +62,7 @@ class RetrievalObjective:
     dim_lists: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
     cell: tuple[int, int | None] | None = None
+    drawn: int | None = None
 
     def __post_init__(self) -> None:
         assert self.variant.task != "sts", "the plan gives an STS variant its own objective"
@@ -72,8 +75,11 @@ class RetrievalObjective:
         queries: layer -> (Q, H) for every layer in `query_layers()`; passages: layer -> (Q g, H) for every layer in
         `passage_layers()`, those of query i in rows i g .. i g + g - 1, its positive first. known_positives: (Q, Q g)
         bool, needed where the base loss masks false negatives. generator: a CPU generator, the only source of
-        randomness (randomised SVD). Evaluated outside autocast, at least in float32.
+        randomness (drawn layer, randomised SVD). Evaluated outside autocast, at least in float32.
         """
+        if open_draws := self.draws():
+            chosen = open_draws[int(torch.randint(len(open_draws), (), generator=generator))]
+            return self.at(chosen)(queries, passages, known_positives, generator)
         terms = Terms()
         known = known_positives if self.base.false_negatives == "mask" else None
         assert known is not None or self.base.false_negatives == "keep"
@@ -85,8 +91,19 @@ class RetrievalObjective:
             self._add_embedding_terms(terms, "passage", passages, generator)
         return terms.total()
 
+    def draws(self) -> list[int]:
+        """The layers that a step may draw, all equally likely; none where nothing is sampled or it is drawn already."""
+        sampled = any(isinstance(group, SizeGroup) and group.sizes == "sampled-layer" for group in self.variant.losses)
+        return sorted({layer for layer, _ in self.sizes} - {self.depth}) if sampled and self.drawn is None else []
+
+    def at(self, layer: int) -> RetrievalObjective:
+        """The objective of a step that drew this layer."""
+        return replace(self, drawn=layer)
+
     def query_layers(self) -> list[int]:
-        """Every layer that queries are embedded at, ascending."""
+        """Every layer that queries are embedded at in some step, ascending."""
+        if open_draws := self.draws():
+            return sorted({layer for drawn in open_draws for layer in self.at(drawn).query_layers()})
         layers = {layer for layer, _ in self._cells()} | {layer for layer, *_ in self._compressed("query")}
         for term in self._score_terms():
             layers |= {term.layer, term.teacher}
@@ -100,6 +117,11 @@ class RetrievalObjective:
 
     def coverage(self) -> list[Trained]:
         """Every (layer, dim) that gets gradient, term by term, with its weight; what autograd must agree with."""
+        if open_draws := self.draws():
+            counts = Counter(one for drawn in open_draws for one in self.at(drawn).coverage())
+            return [
+                replace(one, probability=count / len(open_draws)) for one, count in sorted(counts.items(), key=_place)
+            ]
         found = set(self._scored_coverage())
         sides: tuple[Side, ...] = ("query", "passage")
         for side in sides:
@@ -183,7 +205,8 @@ class RetrievalObjective:
         cells: dict[tuple[int, int], float] = {}
         for group in self.variant.losses:
             if isinstance(group, SizeGroup):
-                found = [(layer, dim, 1.0) for layer, dim in self.sizes]
+                chosen = list(self.sizes) if group.sizes == "all" else self._sampled_cells()
+                found = [(layer, dim, 1.0) for layer, dim in chosen]
             else:
                 found = [(layer, dim, weight) for layer, weight in self._layers(group) for dim in self._dims(group)]
             for layer, dim, weight in found:
@@ -205,7 +228,10 @@ class RetrievalObjective:
                                 "kl", layer, dim, weight * alignment.kl, teacher, alignment.divide_by_scores
                             )
             elif isinstance(alignment, ScoreKL):
-                for layer, dim in self._students():
+                sampled = alignment.students == "sampled-layer"
+                full = (self.depth, self.width)
+                students = [c for c in self._sampled_cells() if c != full] if sampled else self._students()
+                for layer, dim in students:
                     yield _ScoreTerm("kl", layer, dim, alignment.weight, self.depth, False)
 
     def _compressed(self, side: Side) -> Iterator[tuple[int, int, float]]:
@@ -227,6 +253,11 @@ class RetrievalObjective:
         smaller = [size for size in self.sizes if size != (self.depth, self.width)]
         return [size for size in smaller if side == "query" or size[0] == self._document_layer(size[0])]
 
+    def _sampled_cells(self) -> list[tuple[int, int]]:
+        """Every size's dim at the drawn layer and at L."""
+        assert self.drawn is not None  # calling the objective draws
+        return [(layer, dim) for layer in (self.drawn, self.depth) for dim in sorted({dim for _, dim in self.sizes})]
+
     def _document_layer(self, layer: int) -> int:
         return self.depth if self.variant.documents == "last" else layer
 
@@ -247,3 +278,8 @@ class RetrievalObjective:
                 return (self.cell[1],)
             case "nested" | "one-nested" | "target":
                 raise AssertionError("the plan gives an STS variant its own objective")
+
+
+def _place(counted: tuple[Trained, int]) -> tuple[int, int, str, float, str]:
+    one = counted[0]
+    return one.layer, one.dim, one.term, one.weight, one.side

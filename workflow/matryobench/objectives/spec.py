@@ -15,6 +15,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from matryobench.validation import Settings
 
 TaskName = Literal["sts", "retrieval"]
+"""What is trained; methods for sts also serve the task mteb, whose training is the same."""
 
 Layers = Literal["last", "below-last", "input-to-second-last", "sampled", "cell"]
 """last: L. below-last: 1..L-1. input-to-second-last: 0..L-2 (the released AnglE loop, D2). sampled: one layer per
@@ -31,7 +32,7 @@ Over the range 1..L-1 the log rule is eq. 8 of arXiv 2411.17299, 1/(1+ln l)."""
 
 _STS_LAYERS = ("sampled", "input-to-second-last")
 _STS_DIMS = ("nested", "one-nested", "target")
-_RETRIEVAL_DIMS = ("targets", "list")
+_RETRIEVAL_WORDS = ("targets", "list", "sampled-layer")
 
 
 class LayerGroup(Settings):
@@ -56,9 +57,12 @@ class CellGroup(LayerGroup):
 
 
 class SizeGroup(Settings):
-    """The recipe's (layer, dim) sizes, one base loss each, weight 1."""
+    """Cells that the recipe's (layer, dim) sizes give, one base loss each, weight 1."""
 
-    sizes: Literal["all"] = Field(description="All sizes of the recipe, the largest included.")
+    sizes: Literal["all", "sampled-layer"] = Field(
+        description="all: the sizes, the largest included. sampled-layer: every size's dim at L and at the layer of one"
+        " of the smaller sizes, which is drawn for every step (retrieval)."
+    )
 
 
 class CoordinateKL(Settings):
@@ -128,13 +132,15 @@ class ScoreAlignment(CellGroup):
 
 
 class ScoreKL(Settings):
-    """KL(softmax(sg S(L,H) / t) || softmax(S(l,d) / t)) over passages, mean over queries, for every size but the largest.
+    """KL(softmax(sg S(L,H) / t) || softmax(S(l,d) / t)) over passages, mean over queries, for cells other than (L, H).
 
     t: the base loss's temperature. Retrieval only.
     """
 
     kind: Literal["score-kl"]
-    students: Literal["sizes"] = Field(description="Every size but the largest.")
+    students: Literal["sizes", "sampled-layer"] = Field(
+        description="sizes: every size but the largest. sampled-layer: the cells of such a group of losses."
+    )
     weight: float = Field(1.0, gt=0, description="Factor of the term.")
 
 
@@ -179,6 +185,11 @@ class Variant(Settings):
             raise ValueError("'runs' must be per-layer or per-cell exactly where a group uses the run's own cell")
         if self.runs == "per-layer" and any(isinstance(g, CellGroup) and g.dims == "cell" for g in self.losses):
             raise ValueError("a per-layer variant has no width of its own; use dims full, nested or target")
+        aligned = {a.students for a in self.alignments if isinstance(a, ScoreKL)}
+        if "sampled-layer" in aligned and not any(
+            g.sizes == "sampled-layer" for g in self.losses if isinstance(g, SizeGroup)
+        ):
+            raise ValueError("students 'sampled-layer' need a group of losses with sizes 'sampled-layer'; add it")
         for task, terms in (("sts", self._sts_terms()), ("retrieval", self._retrieval_terms())):
             if terms and self.task != task:
                 raise ValueError(f"{terms[0]} exists for {task} only; set 'task' to {task} or leave the term out")
@@ -194,14 +205,14 @@ class Variant(Settings):
             elif isinstance(group, CoordinateKL | ScoreKL):
                 used.add(group.students)
             else:
-                used.add("sizes")
+                used.add("sizes" if group.sizes == "all" else group.sizes)
         return used
 
     def _sts_terms(self) -> list[str]:
         return [f"'{word}'" for word in (*_STS_LAYERS, *_STS_DIMS) if word in self._used]
 
     def _retrieval_terms(self) -> list[str]:
-        found = [f"'{word}'" for word in _RETRIEVAL_DIMS if word in self._used]
+        found = [f"'{word}'" for word in _RETRIEVAL_WORDS if word in self._used]
         found += [f"'{a.kind}'" for a in self.alignments if isinstance(a, ScoreAlignment | ScoreKL)]
         return found + (["'documents: last'"] if self.documents == "last" else [])
 
@@ -210,7 +221,7 @@ class Variant(Settings):
         """Which settings of the run the variant reads: nested_dims, target_dim, target_dims, dim_lists, sizes."""
         fields = {
             "nested": "nested_dims", "one-nested": "nested_dims", "target": "target_dim", "targets": "target_dims",
-            "list": "dim_lists", "sizes": "sizes",
+            "list": "dim_lists", "sizes": "sizes", "sampled-layer": "sizes",
         }  # fmt: skip
         return {fields[word] for word in self._used if word in fields}
 
@@ -223,7 +234,7 @@ class Variant(Settings):
     @property
     def uses_lower_layers(self) -> bool:
         """Whether it trains layers 1..L-1, so that the backbone needs more than one."""
-        return not self._used.isdisjoint({"sampled", "below-last"})
+        return not self._used.isdisjoint({"sampled", "below-last", "sampled-layer"})
 
 
 class Method(Settings):
@@ -238,6 +249,9 @@ class Method(Settings):
     )
     tasks: list[TaskName] = Field(min_length=1, description="Tasks that the method is defined for.")
     starts_from: str | None = Field(None, description="Method whose run it starts from; none: the backbone.")
+    pretraining: str | None = Field(
+        None, description="Entry of the experiment's `pretraining` that it starts from; none: the backbone."
+    )
     default_variant: str = Field(description="The variant that a config gets when it names none.")
     task_defaults: dict[TaskName, str] = Field(
         {}, description="Default variants of single tasks, where `default_variant` is not defined for them."
@@ -246,6 +260,8 @@ class Method(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.starts_from is not None and self.pretraining is not None:
+            raise ValueError("'starts_from' and 'pretraining' are both given; keep the one that it starts from")
         for name, variant in self.variants.items():
             if variant.task not in ("any", *self.tasks):
                 raise ValueError(f"variant '{name}' is for {variant.task}, which is not in 'tasks'; add it there")
@@ -262,5 +278,5 @@ class Method(Settings):
         return self
 
     def default_for(self, task: str) -> str:
-        """The variant that a config of this task gets when it names none."""
+        """The variant that a config of this task gets when it names none; `task` is one that is trained."""
         return self.task_defaults.get(cast(TaskName, task), self.default_variant)

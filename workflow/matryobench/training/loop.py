@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -39,6 +41,10 @@ class Loop:
     module: what is trained; `loss_of(module, batch, generator)` gives a micro-batch's loss and its named terms (the
     module is the one wrapped for mixed precision); `batches(epoch)` lists the micro-batches of an epoch in order.
     identity: hash of all settings; a checkpoint of another identity is not continued. work: folder for checkpoints.
+    terms_shown: how many of the terms a line of progress names; a term "tokens" is shown as tokens per second.
+
+    In several processes (started by torchrun or accelerate) each runs the loop, `loss_of` divides the work, and the first
+    one alone writes.
     """
 
     module: nn.Module
@@ -52,6 +58,7 @@ class Loop:
     device: torch.device
     label: str
     progress: bool = True
+    terms_shown: int = 3
     _telemetry: TextIO | None = field(default=None, init=False)
 
     def run(self) -> dict[str, Any]:
@@ -75,26 +82,28 @@ class Loop:
         module.train()
         started = time.perf_counter()
         last_loss: float | None = None
-        epoch, batches = -1, []
-        with (self.work / "telemetry.jsonl").open("a", encoding="utf-8") as self._telemetry:
-            report = Progress(self.label, first, total, self.progress)
+        epoch, batches = -1, self.batches(0)
+        telemetry = self.work / "telemetry.jsonl" if accelerator.is_main_process else Path(os.devnull)
+        with telemetry.open("a", encoding="utf-8") as self._telemetry:
+            wanted = self.progress and accelerator.is_main_process
+            report = Progress(self.label, first, total, wanted, self.terms_shown)
             for step in range(first, total):
                 if step // epoch_length != epoch:
                     epoch = step // epoch_length
-                    batches = list(self.batches(epoch))
+                    batches = self.batches(epoch)
                 start = step % epoch_length * self.training.accumulation
+                micro_batches = batches[start : start + self.training.accumulation]
                 rate = learning_rate(self.training, step, total)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                terms = self._step(
-                    step, batches[start : start + self.training.accumulation], module, optimizer, accelerator
-                )
+                terms = self._step(step, micro_batches, module, optimizer, accelerator)
                 last_loss = terms["loss"]
                 self._record({"step": step, "epoch": epoch, "learning_rate": rate, **terms})
-                report.show(step, terms)
+                report.show(step, terms, len(micro_batches))
                 if (step + 1) % self.training.checkpoint_every == 0 and step + 1 < total:
                     self._save(step + 1, optimizer, accelerator)
             report.close()
+        accelerator.wait_for_everyone()  # the telemetry is whole
         self.module.eval()
         return {
             "steps": total,
@@ -113,10 +122,14 @@ class Loop:
     ) -> dict[str, float | None]:
         sums: dict[str, Tensor] = {}
         for micro, batch in enumerate(micro_batches):
-            torch.manual_seed(mixed_seed(self.dropout_seed, step, micro))  # dropout only has the global generator
+            # Dropout only has the global generator; no two processes may drop the same of their rows.
+            torch.manual_seed(mixed_seed(self.dropout_seed, step, micro, accelerator.process_index))
             generator = torch.Generator().manual_seed(mixed_seed(self.draw_seed, step, micro))
-            loss, terms = self.loss_of(module, batch, generator)
-            accelerator.backward(loss / len(micro_batches))
+            # Several processes exchange gradients once a step, with the last micro-batch.
+            last = micro + 1 == len(micro_batches)
+            with nullcontext() if last else accelerator.no_sync(module):
+                loss, terms = self.loss_of(module, batch, generator)
+                accelerator.backward(loss / len(micro_batches))
             for name, value in {"loss": loss.detach(), **terms}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value / len(micro_batches)
         names = list(sums)
@@ -150,6 +163,8 @@ class Loop:
 
     def _save(self, step: int, optimizer: Any, accelerator: Any) -> None:
         """Writes weights, optimiser state and position, whole or not at all, then drops the older checkpoint."""
+        if not accelerator.is_main_process:
+            return
         assert self._telemetry is not None
         self._telemetry.flush()
         with atomic_path(self.work / f"checkpoint-{step:09d}") as partial:
@@ -171,9 +186,11 @@ class Loop:
         """Loads the latest checkpoint of this very run and returns the step to go on with, 0 without one."""
         found = self._checkpoints()
         state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8")) if found else None
+        accelerator.wait_for_everyone()  # all have looked before the first one changes anything
         if state is None or state["identity"] != self.identity:
-            self.clean()  # of another definition of the run, or of none
-            self.work.mkdir(parents=True)
+            if accelerator.is_main_process:
+                self.clean()  # of another definition of the run, or of none
+                self.work.mkdir(parents=True)
             return 0
         try:
             weights = load_file(found[-1] / "model.safetensors")
@@ -188,6 +205,8 @@ class Loop:
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         if state["scaler"] is not None and accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
+        if not accelerator.is_main_process:
+            return int(state["step"])
         lines = (self.work / "telemetry.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < state["step"]]
         with atomic_path(self.work / "telemetry.jsonl") as partial:
@@ -196,9 +215,10 @@ class Loop:
         return int(state["step"])
 
 
-def mixed_seed(seed: int, step: int, micro: int) -> int:
-    """A 63-bit seed for one micro-batch, well mixed, the same on every machine."""
-    return int(np.random.SeedSequence([seed, step, micro]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def mixed_seed(seed: int, step: int, micro: int, process: int = 0) -> int:
+    """A 63-bit seed for one micro-batch, well mixed, the same on every machine; the first process's is that of one."""
+    words = [seed, step, micro, process] if process else [seed, step, micro]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -246,8 +266,9 @@ def _without_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 class Progress:
     """A bar on a terminal; about twenty lines in a log file."""
 
-    def __init__(self, label: str, first: int, total: int, wanted: bool) -> None:
-        self.label, self.total = label, total
+    def __init__(self, label: str, first: int, total: int, wanted: bool, terms_shown: int = 3) -> None:
+        self.label, self.total, self.terms_shown = label, total, terms_shown
+        self.tokens, self.since = 0.0, time.perf_counter()
         self.every = max(1, total // 20)
         self.wanted = wanted
         self.bar: Any = None
@@ -256,16 +277,20 @@ class Progress:
 
             self.bar = tqdm(total=total, initial=first, desc=label, unit="step")
 
-    def show(self, step: int, terms: dict[str, float | None]) -> None:
-        """Shows the loss of a step and its largest terms."""
+    def show(self, step: int, terms: dict[str, float | None], micro_batches: int = 1) -> None:
+        """Shows the loss of a step, its largest terms and, where terms count tokens, tokens per second so far."""
         values = {name: value for name, value in terms.items() if value is not None}
-        largest = sorted((name for name in values if "/" in name), key=lambda name: -abs(values[name]))[:3]
-        shown = {name: values[name] for name in ["loss", *largest]}
+        largest = sorted((name for name in values if "/" in name), key=lambda name: -abs(values[name]))
+        kept = {"loss", *largest[: self.terms_shown]}
+        shown = {name: f"{value:.4f}" for name, value in values.items() if name in kept}
+        self.tokens += values.get("tokens", 0.0) * micro_batches
+        if self.tokens:
+            shown["tokens/s"] = f"{self.tokens / (time.perf_counter() - self.since):.0f}"
         if self.bar is not None:
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            self.bar.set_postfix(shown, refresh=False)
             self.bar.update()
         elif self.wanted and ((step + 1) % self.every == 0 or step + 1 == self.total):
-            text = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+            text = " ".join(f"{name} {value}" for name, value in shown.items())
             print(f"{self.label}: step {step + 1}/{self.total} {text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

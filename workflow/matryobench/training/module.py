@@ -16,6 +16,6 @@ class AllLayers(nn.Module):
         self.tokens_per_forward = tokens_per_forward
         self.cache_gradients = cache_gradients
 
-    def forward(self, texts: list[Tensor], layers: list[int]) -> Tensor:
-        """n x (tokens,) -> (layers, n, H)."""
-        return self.encoder.embed(texts, layers, self.tokens_per_forward, self.cache_gradients)
+    def forward(self, texts: list[Tensor], layers: list[int], skips: Tensor | None = None) -> Tensor:
+        """n x (tokens,) -> (layers, n, H); skips: (n,) leading tokens that pooling leaves out, see `Encoder.embed`."""
+        return self.encoder.embed(texts, layers, self.tokens_per_forward, self.cache_gradients, skips)

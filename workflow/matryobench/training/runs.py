@@ -40,10 +40,10 @@ def sts_training(plan: Plan, run: Run, tokens_file: Path, encoder: Encoder) -> S
         width=encoder.width,
         nested_dims=tuple(recipe.nested_dims),
         target_dim=recipe.target_dim,
-        sizes=tuple(sorted(plan.sts.sizes.values())),
+        sizes=tuple(sorted(plan.sizes(run.task).values())),
         cell=run.cell,
     )
-    return StsTraining(tokens, objective, recipe.training.batch_size, run.seed.data)
+    return StsTraining(tokens, objective, recipe.training.batch_size, run.seed.data, recipe.one_subset)
 
 
 def retrieval_training(plan: Plan, run: Run, tokens_file: Path, encoder: Encoder) -> RetrievalTraining:
@@ -61,7 +61,7 @@ def retrieval_training(plan: Plan, run: Run, tokens_file: Path, encoder: Encoder
         width=encoder.width,
         target_dims=tuple(recipe.target_dims),
         dim_lists={name: tuple(dims) for name, dims in recipe.dim_lists.items()},
-        sizes=tuple(sorted(plan.retrieval.sizes.values())),
+        sizes=tuple(sorted(plan.sizes(run.task).values())),
         cell=run.cell,
     )
     tokens = read_group_tokens(tokens_file)
@@ -111,7 +111,8 @@ def train(
         outcome = loop.run()
         encoder.to("cpu")
         max_length = recipe.max_length if isinstance(recipe, StsRecipe) else recipe.passage_max_length
-        save_encoder(encoder, read_settings(start).weights, out / "model", max_length)
+        weights, instructed = read_settings(start).weights, work.meta.get("kind") == "instructed"
+        save_encoder(encoder, weights, out / "model", max_length, include_prompt=not instructed)
     else:
         from matryobench.training.reference.runs import train_reference
 

@@ -6,7 +6,9 @@ the tables. All is drawn from numpy generators seeded by (seed, table name): the
 
 Tables: triplets (anchor, positive, negative; 20,000), sts-paraphrase, sts-roles, sts-topics (sentence1, sentence2, score in
 0..5; 1,000 each), text (16,000 short documents), passages (_id, title, text), train-queries, test-queries and queries, which
-is both (_id, text), train-qrels, test-qrels (query_id, doc_id, score: 2 answers, 1 about the same but no answer).
+is both (_id, text), train-qrels, test-qrels (query_id, doc_id, score: 2 answers, 1 about the same but no answer),
+instructed (query, positive, negative with instructions; 1,500 as triplets, 1,209 questions with passages), events-train,
+events-test (text, label: which of ten kinds of event it tells; 400 each).
 
 What is evaluated is never trained on: one in five combinations of an action (or its opposite) with an unordered set of
 participants is kept for evaluation. Triplets, text and training questions contain none of them, the STS sets and test
@@ -34,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from matryobench.data.demo_world import retrieval, sets
+from matryobench.data.demo_world import events, instructed, retrieval, sets
 from matryobench.errors import InputError, unknown_name
 
 _TABLES: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -49,6 +51,9 @@ _TABLES: dict[str, Callable[[int], dict[str, Any]]] = {
     "test-queries": lambda seed: retrieval.corpus(seed).queries["test"],
     "train-qrels": lambda seed: retrieval.corpus(seed).judgements["train"],
     "test-qrels": lambda seed: retrieval.corpus(seed).judgements["test"],
+    "instructed": instructed.instructed,
+    "events-train": lambda seed: events.events(seed, evaluation=False),
+    "events-test": lambda seed: events.events(seed, evaluation=True),
 }
 
 

@@ -17,17 +17,22 @@ def triplets(seed: int) -> dict[str, list[str]]:
     draws = Draws(seed, "triplets")
     columns: dict[str, list[str]] = {"anchor": [], "positive": [], "negative": []}
     for _ in range(TRIPLETS):
-        scene = scenes.draw_scene(draws, evaluation=False)
-        entailed = scene
-        while draws.chance(0.35):
-            entailed = scenes.change(draws, entailed, scenes.ENTAILED)
-        said = Wording(draws)
-        columns["anchor"].append(sentence(scene, said))
-        columns["positive"].append(sentence(entailed, Wording(draws, like=said, keep=0.2)))
-        columns["negative"].append(
-            sentence(_contradicted(draws, scene), Wording(draws, like=said, keep=draws.pick((0.5, 1.0, 1.0))))
-        )
+        for column, text in zip(columns.values(), triplet(draws), strict=True):
+            column.append(text)
     return columns
+
+
+def triplet(draws: Draws) -> tuple[str, str, str]:
+    """One triplet: anchor, positive, negative."""
+    scene = scenes.draw_scene(draws, evaluation=False)
+    entailed = scene
+    while draws.chance(0.35):
+        entailed = scenes.change(draws, entailed, scenes.ENTAILED)
+    said = Wording(draws)
+    anchor = sentence(scene, said)
+    positive = sentence(entailed, Wording(draws, like=said, keep=0.2))
+    negative = sentence(_contradicted(draws, scene), Wording(draws, like=said, keep=draws.pick((0.5, 1.0, 1.0))))
+    return anchor, positive, negative
 
 
 def _contradicted(draws: Draws, scene: Scene) -> Scene:

@@ -1,5 +1,13 @@
 # The whole grid of a run from one encoding of every distinct text.
-EVALUATION_CODE = ("evaluation", "models", "data/tokens.py", "data/collections.py")
+EVALUATION_CODE = (
+    "evaluation",
+    "models",
+    "tensors.py",
+    "data/tokens.py",
+    "data/instructed_tokens.py",
+    "data/collections.py",
+    "data/classifications.py",
+)
 
 
 rule evaluate:

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matryobench.data.tokens import encode_texts, pieces, read_tensors, write_tensors
+from matryobench.data.tokens import FILE, encode_texts, pieces
 from matryobench.data.values import passage_text
 from matryobench.errors import InputError
+from matryobench.tensors import read_tensors, write_tensors
 
 _TENSORS = (
     "query_ids", "query_offsets", "passage_ids", "passage_offsets", "query_rows", "positives", "positive_offsets",
@@ -192,5 +193,5 @@ def write_group_tokens(tokens: GroupTokens, path: Path) -> None:
 
 def read_group_tokens(path: Path) -> GroupTokens:
     """Opens a token file of groups, memory-mapped. Raises InputError where it is missing, damaged or of another kind."""
-    tensors, meta = read_tensors(path, _TENSORS)
+    tensors, meta = read_tensors(path, _TENSORS, *FILE)
     return GroupTokens(**{name: tensors[name] for name in _TENSORS}, meta=meta)

@@ -13,7 +13,6 @@ document. `group_tokens.py` has the form of training groups.
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from matryobench.errors import InputError
-from matryobench.files import atomic_path
+from matryobench.tensors import read_tensors, write_tensors
+
+FILE = ("token file", "tokenise")
+"""How errors call the files of tokens, and what makes them."""
 
 
 @dataclass(frozen=True)
@@ -109,29 +108,6 @@ def write_tokens(tokens: Tokens, path: Path) -> None:
 
 def read_tokens(path: Path) -> Tokens:
     """Opens a token file, memory-mapped. Raises InputError where it is missing or not one."""
-    tensors, meta = read_tensors(path, ("ids", "offsets", "rows"))
+    tensors, meta = read_tensors(path, ("ids", "offsets", "rows"), *FILE)
     optional = (tensors.get(name) for name in ("skips", "subsets"))
     return Tokens(tensors["ids"], tensors["offsets"], tensors["rows"], tensors.get("scores"), meta, *optional)
-
-
-def write_tensors(tensors: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:
-    """Writes tensors and their meta (plain JSON values) as one safetensors file, whole or not at all."""
-    with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata={"matryobench": json.dumps(meta, sort_keys=True)})
-
-
-def read_tensors(path: Path, needed: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote, memory-mapped. Raises InputError where it is missing, damaged or lacks a tensor."""
-    try:
-        with safe_open(path, framework="pt") as stored:
-            meta = json.loads(stored.metadata()["matryobench"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such token file; run the tokenise step first.") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a readable token file ({error}); remove it and tokenise again.") from None
-    if lacking := [name for name in needed if name not in tensors]:
-        raise InputError(
-            f"{path}: this token file has no {lacking[0]!r}; it is of another kind, so name the right file."
-        )
-    return tensors, meta

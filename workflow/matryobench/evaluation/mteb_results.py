@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from matryobench.data.tokens import read_tensors, write_tensors
 from matryobench.errors import InputError
 from matryobench.files import atomic_path
 from matryobench.grid import Cell
+from matryobench.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from matryobench.evaluation.results import Score
@@ -75,7 +75,7 @@ def read_finished(record: Path, identity: str) -> MtebResult | None:
     if not record.exists():
         return None
     try:
-        tensors, meta = read_tensors(record, ("values", "item_values"))
+        tensors, meta = read_tensors(record, ("values", "item_values"), "result", "evaluate")
     except InputError:  # damaged: it only costs time
         return None
     if meta.pop("identity", None) != identity:

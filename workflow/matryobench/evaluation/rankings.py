@@ -7,18 +7,16 @@ total order, the best k of anything is the k largest keys, whatever the order or
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from matryobench.data.tokens import write_tensors
 from matryobench.errors import InputError
+from matryobench.tensors import read_tensors, write_tensors
 
 SearchCell = tuple[int, int, int]
 """(query layer, document layer, dim); layer l in 1..L is hidden_states[l], dim d its first d coordinates."""
@@ -102,20 +100,6 @@ def write_rankings(rankings: Rankings, path: Path, meta: dict[str, Any]) -> None
 
 def read_rankings(path: Path) -> tuple[Rankings, dict[str, Any]]:
     """What `write_rankings` wrote; InputError where the file is missing or not one."""
-    tensors, meta = read_tensors(path)
-    if not {"scores", "documents"} <= set(tensors) or "cells" not in meta:
-        raise InputError(f"{path}: not a rankings file; remove it and search again.")
+    tensors, meta = read_tensors(path, ("scores", "documents"), "file of rankings", "search")
     cells = tuple((query, layer, dim) for query, layer, dim in meta.pop("cells"))
     return Rankings(cells, tensors["scores"], tensors["documents"]), meta
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata that `write_tensors` wrote; InputError where the file is missing or unreadable."""
-    try:
-        with safe_open(path, framework="pt") as stored:
-            meta = json.loads(stored.metadata()["matryobench"])
-            return {name: stored.get_tensor(name) for name in stored.keys()}, meta  # noqa: SIM118 - not a mapping
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; run the search that writes it first.") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a readable file of rankings ({error}); remove it and search again.") from None

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from matryobench.data.tokens import Tokens, write_tensors
+from matryobench.data.tokens import Tokens
 from matryobench.errors import InputError
 from matryobench.evaluation.metrics import METRICS, DocumentIds, Qrels, per_query
-from matryobench.evaluation.rankings import Rankings, SearchCell, read_tensors
+from matryobench.evaluation.rankings import Rankings, SearchCell
 from matryobench.evaluation.search import Similarity, TopK
 from matryobench.models.encoder import Encoder, default_tokens_per_forward
+from matryobench.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from matryobench.evaluation.results import Score
@@ -117,11 +118,11 @@ def _resume(search: TopK, checkpoint: Path | None, settings: dict[str, Any]) -> 
     """The document to go on from, with the state before it taken up where there is one of this very search."""
     if checkpoint is not None and checkpoint.exists():
         try:
-            tensors, meta = read_tensors(checkpoint)
+            tensors, meta = read_tensors(checkpoint, ("keys",), "unfinished search", "search")
         except InputError:  # damaged: it only costs time
             return int(settings["start"])
         following = meta.pop("next", None)
-        if meta == settings and "keys" in tensors:
+        if meta == settings:
             search.restore(tensors["keys"])
             return int(following)
     return int(settings["start"])

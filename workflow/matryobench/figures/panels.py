@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import NullLocator
 
 from matryobench.analysis.cells import over_seeds, select
 from matryobench.figures import theme
+from matryobench.figures.lines import add_legend, draw_line
 from matryobench.figures.theme import Line, Style
 
 ROW, TALL = 1.4, 1.9  # height of a row of panels, inches
@@ -81,9 +79,7 @@ def draw(
         figure.supxlabel("embedding dimension")
         ylabel = theme.metric_title(metric, dataset)
         figure.supylabel(theme.wrapped(ylabel, (height - 0.4) * theme.POINTS))
-        handles = [handle(line) for line in lines]
-        figure.legend(handles=handles, loc="outside upper center", ncols=legend, frameon=False,
-                      handlelength=3.2, columnspacing=1.5, borderaxespad=0.2)  # fmt: skip
+        add_legend(figure, lines, legend)
     return figure
 
 
@@ -94,11 +90,7 @@ def _panel(ax: Axes, inside: pd.DataFrame, lines: list[Line], dims: list[int], i
         if own.empty:
             continue
         on_grid = own.set_index("dim")[["mean", "low", "high", "seeds"]].reindex(dims)  # NaN breaks the line
-        ax.plot(dims, on_grid["mean"].to_numpy(), **look(line))
-        if (on_grid["seeds"] > 1).any():
-            low, high = on_grid["low"].to_numpy(), on_grid["high"].to_numpy()
-            ax.fill_between(dims, low, high, color=line.colour, alpha=0.18, linewidth=0)
-            ax.vlines(dims, low, high, color=line.colour, linewidth=0.7)  # a lone point has no band
+        draw_line(ax, dims, on_grid, line)
     ax.set_xscale("log", base=2)
     ax.set_xlim(dims[0] / 2**0.35, dims[-1] * 2**0.35)
     ax.xaxis.set_minor_locator(NullLocator())
@@ -106,23 +98,3 @@ def _panel(ax: Axes, inside: pd.DataFrame, lines: list[Line], dims: list[int], i
     upright = max(len(str(dim)) for dim in dims) * theme.CHARACTER * theme.SMALL + 3 > theme.closest(list(positions))
     labelled = set(theme.thinned(list(positions), theme.SMALL * 0.85)) if upright else set(range(len(dims)))
     ax.set_xticks(dims, [str(dim) if at in labelled else "" for at, dim in enumerate(dims)], rotation=90 * upright)
-
-
-def look(line: Line) -> dict[str, Any]:
-    """How a method's line is drawn: options of `Axes.plot`."""
-    filled = MarkerStyle(line.marker).is_filled()
-    return {
-        "color": line.colour,
-        "linestyle": line.dashes,
-        "linewidth": 1.0,
-        "marker": line.marker,
-        "markersize": 3.6,
-        "markeredgewidth": 0.4 if filled and not line.hollow else 0.9,
-        "markeredgecolor": "white" if filled and not line.hollow else line.colour,
-        "markerfacecolor": "white" if line.hollow else line.colour,
-    }
-
-
-def handle(line: Line) -> Line2D:
-    """The line's entry in a legend."""
-    return Line2D([], [], label=line.title, **look(line))

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from matryobench.analysis.relative import METRICS, STATISTICS, over_sets, relative
 from matryobench.figures import theme
-from matryobench.figures.panels import handle, look
+from matryobench.figures.lines import add_legend, look
 from matryobench.figures.theme import Line, Style
 
 HEIGHT = 2.0  # of a row of panels, inches
@@ -74,9 +74,7 @@ def draw(
             axes[at, 0].set_ylabel(theme.wrapped(name, HEIGHT * theme.POINTS) + f"\n{metric}", labelpad=2)
         bars = "; bars: 95% t-interval over sets" if means["low"].notna().any() else ""
         figure.supxlabel(f"embedding dimension{bars}")
-        handles = [handle(line) for line in lines]
-        figure.legend(handles=handles, loc="outside upper center", ncols=legend, frameon=False,
-                      handlelength=3.2, columnspacing=1.5, borderaxespad=0.2)  # fmt: skip
+        add_legend(figure, lines, legend)
     return figure
 
 

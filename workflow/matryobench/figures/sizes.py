@@ -13,7 +13,7 @@ from matryobench.analysis.cells import LINE
 from matryobench.analysis.sizes import at_sizes, mean_over
 from matryobench.errors import InputError
 from matryobench.figures import theme
-from matryobench.figures.panels import handle, look
+from matryobench.figures.lines import add_legend, draw_line
 from matryobench.figures.theme import Line, Style
 from matryobench.grid import Cell
 
@@ -75,9 +75,7 @@ def draw(
                 ax.set_ylabel(theme.METRICS.get(metric, metric), labelpad=2)
                 lowest = at + 1 == len(arranged) or place >= len(arranged[at + 1])
                 _label_sizes(ax, sizes, panel, lowest)
-        handles = [handle(line) for line in lines]
-        figure.legend(handles=handles, loc="outside upper center", ncols=legend, frameon=False,
-                      handlelength=3.2, columnspacing=1.5, borderaxespad=0.2)  # fmt: skip
+        add_legend(figure, lines, legend)
     return figure
 
 
@@ -102,11 +100,7 @@ def _panel(ax: Axes, inside: pd.DataFrame, lines: Sequence[Line], sizes: Sequenc
         if own.empty:
             continue
         at = own.set_index("size")[["mean", "low", "high", "seeds"]].reindex(sizes)  # NaN breaks the line
-        ax.plot(places, at["mean"].to_numpy(), **look(line))
-        if (at["seeds"] > 1).any():
-            low, high = at["low"].to_numpy(), at["high"].to_numpy()
-            ax.fill_between(places, low, high, color=line.colour, alpha=0.18, linewidth=0)
-            ax.vlines(places, low, high, color=line.colour, linewidth=0.7)  # a lone point has no band
+        draw_line(ax, places, at, line)
     ax.set_xlim(-0.3, len(sizes) - 0.7)
 
 

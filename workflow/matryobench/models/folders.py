@@ -78,14 +78,9 @@ def _pooling(config_file: Path) -> Pooling:
     return known[mode]
 
 
-def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> Encoder:
-    """Loads an encoder in float32, truncated to its first `layers` layers (None: all).
-
-    Raises InputError for unknown families, missing or non-safetensors weights, and layers > L.
-    """
-    from transformers import AutoConfig, AutoModel
-
-    from matryobench.models.encoder import Encoder
+def read_config(folder: Path) -> tuple[Path, Any]:
+    """(weights folder, transformers config) of a model folder; InputError where it has no config or no safetensors."""
+    from transformers import AutoConfig
 
     weights = read_settings(folder).weights
     if not (weights / "config.json").is_file():
@@ -93,6 +88,19 @@ def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> E
     if not list(weights.glob("*.safetensors")):
         raise InputError(f"{weights}: has no *.safetensors weights; save the model with safetensors first.")
     config = AutoConfig.from_pretrained(weights, local_files_only=True)
+    return weights, config
+
+
+def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> Encoder:
+    """Loads an encoder in float32, truncated to its first `layers` layers (None: all).
+
+    Raises InputError for unknown families, missing or non-safetensors weights, and layers > L.
+    """
+    from transformers import AutoModel
+
+    from matryobench.models.encoder import Encoder
+
+    weights, config = read_config(folder)
     if config.model_type not in FAMILIES:
         raise InputError(f"{weights}: model type '{config.model_type}' is not supported; {', '.join(FAMILIES)} are.")
     if layers is not None:

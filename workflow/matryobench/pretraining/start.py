@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matryobench.errors import InputError
-from matryobench.models.folders import quiet, read_settings
+from matryobench.models.folders import quiet, read_config
 from matryobench.pretraining.parts import HEADS
 from matryobench.pretraining.spec import Architecture
 
@@ -18,14 +18,9 @@ def load_masked_lm(folder: Path, init_seed: int) -> tuple[Any, bool]:
     tied to the word embeddings). Raises InputError for other model types, missing or non-safetensors weights.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForMaskedLM
+    from transformers import AutoModelForMaskedLM
 
-    weights = read_settings(folder).weights
-    if not (weights / "config.json").is_file():
-        raise InputError(f"{weights}: has no config.json; give a transformers model folder.")
-    if not list(weights.glob("*.safetensors")):
-        raise InputError(f"{weights}: has no *.safetensors weights; save the model with safetensors first.")
-    config = AutoConfig.from_pretrained(weights, local_files_only=True)
+    weights, config = read_config(folder)
     if config.model_type not in HEADS:
         raise InputError(
             f"{weights}: model type '{config.model_type}' cannot be pre-trained here; start from one of {', '.join(HEADS)}."

@@ -268,7 +268,7 @@ def table(
     cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
     out: Annotated[Path, typer.Option(help="Path without ending; .csv, .md and .tex are written.")],
     compared: Annotated[
-        Path | None, typer.Option(help="What `compare` wrote, for the marks of a table at the sizes.")
+        Path | None, typer.Option(help="What `significance` wrote, for the marks of a table at the sizes.")
     ] = None,
 ) -> None:
     """Writes one table as csv, markdown and LaTeX."""
@@ -280,7 +280,7 @@ def table(
 
 
 @app.command()
-def compare(
+def significance(
     config: Config,
     task: Annotated[str, typer.Argument(help="sts or retrieval.")],
     items: Annotated[list[Path], typer.Argument(help="Items tables of the task's runs.")],
@@ -293,6 +293,43 @@ def compare(
     from matryobench.plan import Plan
 
     print(f"{reports.compare(Plan.load(config), task, cells, items, files, out)} comparisons -> {out}")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Evaluation folder of a run, or a pattern of several ('...-s*').")],
+    second: Annotated[Path, typer.Argument(help="The one that it is compared with.")],
+    metric: Annotated[str | None, typer.Option(help="Metric of retrieval sets; each set's own without it.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the test sets' tables, where they have moved.")] = None,
+    margin: Annotated[float, typer.Option(min=0, help="Differences within it count as none (equivalence).")] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Table to write (.parquet, and .csv beside it).")] = None,
+) -> None:
+    """Prints the differences of two runs on every cell, with intervals, significance and equivalence."""
+    from matryobench.analysis import grid_tests
+    from matryobench.analysis.run_comparison import compare_runs
+    from matryobench.analysis.set_tests import Options
+    from matryobench.evaluation.comparison_printing import print_comparison
+
+    found = compare_runs(first, second, metric=metric, data=data, options=Options(seed=seed, margin=margin))
+    print_comparison(found)
+    if out is not None:
+        grid_tests.write(found, out)
+        print(f"{len(found)} rows -> {out}")
+
+
+@app.command()
+def claims(
+    config: Config,
+    cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
+    out: Annotated[Path, typer.Option(help="Path without ending; .csv, .md and .html are written.")],
+) -> None:
+    """Says of every statement of config/claims.yaml what the published numbers and this experiment's say."""
+    from matryobench import reports
+    from matryobench.plan import Plan
+
+    for path in reports.write_claims(Plan.load(config), cells, out):
+        print(path)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from matryobench.config import Experiment, PretrainedBackbone
 from matryobench.data.registry import mined_inputs
 from matryobench.errors import InputError
 from matryobench.files import write_text
+from matryobench.paths import CLAIMS
 from matryobench.plan import Plan, digest
 from matryobench.reports import FIGURE_FORMATS, TABLE_FORMATS, figure_names, table_names, tables
 from matryobench.tasks import StsRecipe
@@ -133,8 +134,10 @@ class Dag:
         figures = [
             self._at(f"figures/{name}.{ending}") for name in figure_names(self.plan) for ending in FIGURE_FORMATS
         ]
-        tables = [self._at(f"tables/{name}.{ending}") for name in table_names(self.plan) for ending in TABLE_FORMATS]
-        return [self._at("tables/cells.parquet"), *figures, *tables]
+        names = table_names(self.plan)
+        written = [self._at(f"tables/{name}.{ending}") for name in names for ending in TABLE_FORMATS]
+        claims = [self._at(f"tables/claims.{ending}") for ending in ("csv", "md", "html")]
+        return [self._at("tables/cells.parquet"), *figures, *written, *claims]
 
     def dataset_hash(self, name: str) -> str:
         """Hash of a dataset's entry, so that a corrected entry is fetched and checked again."""
@@ -143,6 +146,10 @@ class Dag:
     def backbone_hash(self) -> str:
         """Hash of the backbone's settings."""
         return digest(self.plan.experiment.backbone.model_dump(mode="json"))
+
+    def claims_hash(self) -> str:
+        """Hash of the claims that are judged."""
+        return digest(CLAIMS.read_text(encoding="utf-8"))
 
     def figure_hash(self) -> str:
         """Hash of what decides the figures and tables besides the cells table: styles, titles, baselines, selections."""

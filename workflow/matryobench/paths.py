@@ -8,4 +8,5 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
 METHODS = CONFIG / "methods.yaml"
 DATASETS = CONFIG / "datasets.yaml"
+CLAIMS = CONFIG / "claims.yaml"
 SCHEMAS = ROOT / "workflow" / "schemas"

@@ -217,6 +217,29 @@ def write_table(plan: Plan, name: str, cells_file: Path, stem: Path, compared: P
             return write_backends(frame, stem, dataset=product.dataset, **common)
 
 
+def write_claims(plan: Plan, cells_file: Path, stem: Path) -> list[Path]:
+    """Writes the verdicts on the papers' claims, by the published numbers and by this experiment, as csv, md and html."""
+    from matryobench.analysis import published
+    from matryobench.analysis.cells import read
+    from matryobench.claims.evaluate import Setting, evaluate, evaluate_published
+    from matryobench.claims.registry import load_claims
+    from matryobench.claims.tables import Side, write
+
+    known = load_claims()
+    layers, hidden = plan.shape.layers, plan.shape.hidden
+    setting = Setting(
+        shape=(layers, hidden) if layers is not None and hidden is not None else None,
+        sizes={task: plan.sizes(task) for task in plan.tasks},
+        variants={run.method: _first_variant(plan, run.task, run.method) for run in reversed(plan.runs)},
+    )
+    hrefs = {name: f"../figures/{name}.svg" for name in figures(plan)}
+    sides = [
+        Side("published", evaluate_published(known, {name: published.load(name) for name in published.EXPERIMENTS})),
+        Side(plan.experiment.name, evaluate(known, read(cells_file), setting), hrefs),
+    ]
+    return write(known, sides, stem)
+
+
 def collect(plan: Plan, files: list[Path], out: Path) -> int:
     """Joins the runs' cells tables, adds the average over the test sets; returns the number of rows.
 

@@ -58,7 +58,7 @@ rule compare:
     message:
         "compare the methods of {wildcards.task} at the sizes"
     shell:
-        "{params.matryobench} compare {params.config} {wildcards.task} {input.scores} --cells {input.cells}"
+        "{params.matryobench} significance {params.config} {wildcards.task} {input.scores} --cells {input.cells}"
         " --files {params.root} --out {output.table} &> {log}"
 
 
@@ -94,4 +94,33 @@ rule tabulate:
         " --out {params.stem} &> {log}"
 
 
-ruleorder: collect > compare > tabulate
+# What the published numbers and the experiment's say of every claim of the papers.
+rule judge:
+    input:
+        f"{ROOT}/tables/cells.parquet",
+    output:
+        multiext(f"{ROOT}/tables/claims", ".csv", ".md", ".html"),
+    log:
+        f"{ROOT}/logs/judge/claims.log",
+    benchmark:
+        f"{ROOT}/benchmarks/judge/claims.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
+        code=source_hash("claims", "analysis/published.py", "analysis/cells.py"),
+        claims=EXPERIMENT.claims_hash(),
+        looks=EXPERIMENT.figure_hash(),
+        stem=lambda wildcards, output: output[0].removesuffix(".csv"),
+    message:
+        "judge the papers' claims"
+    shell:
+        "{params.matryobench} claims {params.config} --cells {input} --out {params.stem} &> {log}"
+
+
+ruleorder: collect > compare > judge > tabulate

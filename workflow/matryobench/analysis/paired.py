@@ -1,5 +1,7 @@
 """Paired tests of two models on the same items, and Holm's correction of their p values.
 
+Means over queries: Student's paired t, or the randomisation test, which draws the sign of every query's difference.
+
 Spearman's correlation is no mean over items, so it is tested by the percentile bootstrap: pairs of texts are drawn with
 replacement, for all models at once, and the difference of the correlations is taken in each resample (R. R. Wilcox,
 "Comparing dependent robust correlations", British Journal of Mathematical and Statistical Psychology 69, 2016). The
@@ -11,7 +13,7 @@ permutation tests for correlation and regression coefficients", JASA 112, 2017).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +56,47 @@ def bootstrap_p(differences: NDArray[np.float64]) -> float:
     return min(1.0, 2 * (1 + min(below, above)) / (1 + len(differences)))
 
 
+def bootstrap_tost(differences: NDArray[np.float64], margin: float) -> float:
+    """p of "the difference lies outside -margin .. margin" from its bootstrap replicates (B,), as `bootstrap_p` counts:
+    the larger of the two one-sided ones (D. J. Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987).
+    """
+    outside = max(int((differences <= -margin).sum()), int((differences >= margin).sum()))
+    return (1 + outside) / (1 + len(differences))
+
+
+def flipped_means(differences: NDArray[np.float64], generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Means (cells, count) of the differences (cells, n) under `count` draws of the items' signs, each +1 or -1 evenly.
+
+    Draw b gives an item the same sign in all cells.
+    """
+    items = differences.shape[1]
+    found = np.empty((len(differences), count))
+    height = max(1, min(count, 16 * BLOCK // items))
+    for start in range(0, count, height):
+        drawn = generator.integers(0, 256, size=(min(height, count - start), -(-items // 8)), dtype=np.uint8)
+        positive = np.unpackbits(drawn, axis=1, count=items).astype(np.float64)
+        found[:, start : start + len(drawn)] = differences @ (2 * positive - 1).T / items
+    return found
+
+
+def randomisation_p(observed: NDArray[np.float64], flipped: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two-sided p (cells,) of the observed means (cells,) among those of `flipped_means` (cells, count).
+
+    The observed one counts as a draw, so p is never 0 (B. Phipson and G. K. Smyth, Statistical Applications in Genetics
+    and Molecular Biology 9, 2010); draws that differ from it by rounding only count as equal.
+    """
+    reached = np.abs(flipped) >= (np.abs(observed) * (1 - 1e-12))[:, None]
+    return np.asarray((1 + reached.sum(axis=1)) / (1 + flipped.shape[1]), dtype=np.float64)
+
+
+def resampled_means(values: NDArray[np.float64], generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Means (rows, count) of values (rows, n) in `count` resamples of the items, the same for all rows."""
+    found = np.empty((len(values), count))
+    for start, counts in _resamples(values.shape[1], generator, count, 16 * BLOCK):
+        found[:, start : start + len(counts)] = values @ counts.T.astype(np.float64) / values.shape[1]
+    return found
+
+
 @dataclass(frozen=True)
 class _Order:
     """Values (n,) in ascending order: `order` sorts them; the places `tied` hold one of several equal values, whose
@@ -73,15 +116,10 @@ def replicates(
 
     Column b of all models belongs to the same resample. Raises InputError as `resampled_spearman` does.
     """
-    pairs = len(gold)
-    size = max(1, min(count, BLOCK // pairs))
     found = np.empty((len(similarities), count))
     orders = [_ordered(values) for values in (gold, *similarities)]
-    for start in range(0, count, size):
-        height = min(size, count - start)
-        drawn = generator.integers(0, pairs, size=(height, pairs)) + pairs * np.arange(height)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=height * pairs).reshape(height, pairs)
-        found[:, start : start + height] = _spearman(counts, orders)
+    for start, counts in _resamples(len(gold), generator, count, BLOCK):
+        found[:, start : start + len(counts)] = _spearman(counts, orders)
     return found
 
 
@@ -94,6 +132,17 @@ def resampled_spearman(
     order in all resamples, so they are sorted once. Raises InputError where a resample holds one value only.
     """
     return _spearman(counts, [_ordered(values) for values in (gold, *similarities)])
+
+
+def _resamples(
+    items: int, generator: np.random.Generator, count: int, block: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Resamples with replacement in blocks of about `block` numbers: place of the first, times each item is taken."""
+    size = max(1, min(count, block // items))
+    for start in range(0, count, size):
+        height = min(size, count - start)
+        drawn = generator.integers(0, items, size=(height, items)) + items * np.arange(height)[:, None]
+        yield start, np.bincount(drawn.ravel(), minlength=height * items).reshape(height, items)
 
 
 def _ordered(values: NDArray[np.floating]) -> _Order:

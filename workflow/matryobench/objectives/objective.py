@@ -7,6 +7,7 @@ first d coordinates.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -107,22 +108,23 @@ class Objective:
         draws = self.draws()
         found: dict[tuple[int, int, str, float], float] = {}
         for draw in draws:
-            for key in self.step_coverage(draw):
+            for (layer, dim, term, weight), times in self.step_coverage(draw).items():
+                key = layer, dim, term, weight * times
                 found[key] = found.get(key, 0.0) + 1 / len(draws)
         return [Trained(*key, probability=min(share, 1.0)) for key, share in sorted(found.items())]
 
-    def step_coverage(self, draw: Draw) -> set[tuple[int, int, str, float]]:
-        """(layer, dim, term, weight) of all that gets gradient in a step with this draw."""
-        covered = {(layer, dim, "base", weight) for layer, dim, weight in self._base_cells(draw)}
+    def step_coverage(self, draw: Draw) -> Counter[tuple[int, int, str, float]]:
+        """(layer, dim, term, weight) of all that gets gradient in a step with this draw, and how often."""
+        covered = Counter((layer, dim, "base", weight) for layer, dim, weight in self._base_cells(draw))
         for alignment in self.variant.alignments:
             if isinstance(alignment, CoordinateKL):
                 for layer, dim in self._students(alignment, draw):
-                    covered.add((layer, dim, "kl", alignment.weight))
+                    covered[layer, dim, "kl", alignment.weight] += 1
                     if not alignment.detach_teacher:
-                        covered.add((self.depth, dim, "teacher", alignment.weight))
+                        covered[self.depth, dim, "teacher", alignment.weight] += 1
             elif isinstance(alignment, Compression):
                 for layer, weight in self._weighted_layers(alignment, draw):
-                    covered.add((layer, self._target(), "compression", weight))
+                    covered[layer, self._target(), "compression", weight] += 1
         return covered
 
     def _step_layers(self, draw: Draw) -> set[int]:

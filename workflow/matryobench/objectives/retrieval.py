@@ -122,17 +122,20 @@ class RetrievalObjective:
             return [
                 replace(one, probability=count / len(open_draws)) for one, count in sorted(counts.items(), key=_place)
             ]
-        found = set(self._scored_coverage())
+        found = Counter(self._scored_coverage())
         sides: tuple[Side, ...] = ("query", "passage")
         for side in sides:
             for layer, dim, weight in self._compressed(side):
-                found.add((layer, dim, "compression", weight, side))
+                found[layer, dim, "compression", weight, side] += 1
             for kl in self._coordinate_kls():
                 for layer, dim in self._students(side):
-                    found.add((layer, dim, "kl", kl.weight, side))
+                    found[layer, dim, "kl", kl.weight, side] += 1
                     if not kl.detach_teacher:
-                        found.add((self.depth, dim, "teacher", kl.weight, side))
-        return [Trained(layer, dim, term, weight, 1.0, side) for layer, dim, term, weight, side in sorted(found)]
+                        found[self.depth, dim, "teacher", kl.weight, side] += 1
+        return [
+            Trained(layer, dim, term, weight * times, 1.0, side)
+            for (layer, dim, term, weight, side), times in sorted(found.items())
+        ]
 
     def _scored_coverage(self) -> Iterator[tuple[int, int, str, float, Side]]:
         scored = [(layer, dim, "base", weight) for (layer, dim), weight in self._cells().items()]

@@ -16,10 +16,12 @@ from matryobench.errors import InputError
 from matryobench.files import atomic_path, sha256_of, write_json
 from matryobench.models.encoder import Encoder, default_tokens_per_forward
 from matryobench.models.folders import device_of, load_encoder, read_settings, save_encoder
+from matryobench.objectives.build import objective_of
 from matryobench.objectives.objective import Objective
+from matryobench.objectives.retrieval import RetrievalObjective
 from matryobench.plan import Plan, Run, digest
 from matryobench.provenance import environment, peak_memory_mb
-from matryobench.tasks import StsRecipe
+from matryobench.tasks import RetrievalRecipe, StsRecipe
 from matryobench.training.loop import Loop
 from matryobench.training.module import AllLayers
 from matryobench.training.retrieval import RetrievalTraining
@@ -28,42 +30,20 @@ from matryobench.training.sts import StsTraining
 
 def sts_training(plan: Plan, run: Run, tokens_file: Path, encoder: Encoder) -> StsTraining:
     """An STS run's data and objective on this encoder (whose depth is the run's layer where the run is truncated)."""
-    recipe = plan.recipe(run)
-    assert isinstance(recipe, StsRecipe)
+    recipe, objective = plan.recipe(run), objective_of(plan, run, encoder.depth, encoder.width)
+    assert isinstance(recipe, StsRecipe) and isinstance(objective, Objective)
     tokens = read_tokens(tokens_file)
     if len(tokens.rows) < 2:
         raise InputError(f"{tokens_file}: has {len(tokens.rows)} row; in-batch losses need at least 2.")
-    objective = Objective(
-        variant=plan.variant(run),
-        base=recipe.base,
-        depth=encoder.depth,
-        width=encoder.width,
-        nested_dims=tuple(recipe.nested_dims),
-        target_dim=recipe.target_dim,
-        sizes=tuple(sorted(plan.sizes(run.task).values())),
-        cell=run.cell,
-    )
     return StsTraining(tokens, objective, recipe.training.batch_size, run.seed.data, recipe.one_subset)
 
 
 def retrieval_training(plan: Plan, run: Run, tokens_file: Path, encoder: Encoder) -> RetrievalTraining:
     """A retrieval run's data and objective on this encoder (truncated where the run is)."""
     from matryobench.data.group_tokens import read_group_tokens
-    from matryobench.objectives.retrieval import RetrievalObjective
-    from matryobench.tasks import RetrievalRecipe
 
-    recipe = plan.recipe(run)
-    assert isinstance(recipe, RetrievalRecipe)
-    objective = RetrievalObjective(
-        variant=plan.variant(run),
-        base=recipe.base,
-        depth=encoder.depth,
-        width=encoder.width,
-        target_dims=tuple(recipe.target_dims),
-        dim_lists={name: tuple(dims) for name, dims in recipe.dim_lists.items()},
-        sizes=tuple(sorted(plan.sizes(run.task).values())),
-        cell=run.cell,
-    )
+    recipe, objective = plan.recipe(run), objective_of(plan, run, encoder.depth, encoder.width)
+    assert isinstance(recipe, RetrievalRecipe) and isinstance(objective, RetrievalObjective)
     tokens = read_group_tokens(tokens_file)
     return RetrievalTraining(tokens, objective, recipe.group_size, recipe.training.batch_size, run.seed.data)
 

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tiny_model
@@ -120,7 +121,6 @@ def masks(folder: Path) -> Iterator[dict[str, Any]]:
     collator = data.MaeDataCollatorForWholeWordMask(
         tokenizer, encoder_mlm_probability=0.2, decoder_mlm_probability=0.4
     )  # fmt: skip
-    shuffle = random.shuffle
     for text in mask_texts():
         for seed in range(4):
 
@@ -128,11 +128,8 @@ def masks(folder: Path) -> Iterator[dict[str, Any]]:
                 order = np.random.default_rng(seed).permutation(len(words)).tolist()
                 words[:] = [words[number] for number in order]
 
-            random.shuffle = permuted  # type: ignore[assignment]
-            try:
+            with mock.patch.object(random, "shuffle", permuted):
                 encoder, decoder = collator._whole_word_mask([PIECES[piece] for piece in text])
-            finally:
-                random.shuffle = shuffle
             yield {
                 "loss": "MaeDataCollatorForWholeWordMask",
                 "text": text,

@@ -249,6 +249,12 @@ def test_a_stand_in_is_used_only_where_the_test_set_is_missing_and_is_said() -> 
     assert "stands in" not in verdict(COMPARE, A, Setting(stand_ins={"average": "stsb"})).evidence
 
 
+def test_an_average_over_sets_of_ones_own_is_said() -> None:
+    own = {("sts", "spearman_cosine"): ["demo-a", "demo-b"]}
+    assert "The average is over demo-a, demo-b" in verdict(COMPARE, A, Setting(averages=own)).evidence
+    assert "average is over" not in verdict(COMPARE, A).evidence
+
+
 # --- cells on other backbones
 
 PAPER = Paper.model_validate({

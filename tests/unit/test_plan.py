@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"mteb": {**MTEB, "evaluate": {"clustering": ["demo-events"]}}}, r"'mteb.evaluate.clustering"),
     ({"mteb": {**MTEB, "instructions": {"classification": " "}}}, r"instructions.classification: the instruction is empty"),
     ({"mteb": {**MTEB, "instructions": {"retrieval": "a"}}}, r"mteb.instructions: unknown instruction key 'retrieval'"),
+    ({"sts__reference": "srl"}, r"sts.reference: unknown method of this task's runs 'srl'.*bert"),
+    ({"sts__reference": "bert", "sts__sizes": {}}, r"sts.reference: methods are compared at sizes, which sts has none of"),
     ({"mteb": {**MTEB, "max_length": 999}}, r"mteb.max_length: 999 is more than the backbone's 128 positions; lower it"),
     ({"mteb": {**MTEB, "runs": [{"method": "bert", "backends": ["sentence-transformers"]}]}}, r"runs.0.backends: sentence-t"),
     ({"mteb": {**MTEB, "runs": [{"method": "2dmse"}]}}, r"mteb.runs.0.method: 2dmse is not defined for mteb"),
@@ -234,6 +237,21 @@ def test_mteb_runs_are_trained_as_sts_and_read_the_tables_of_their_sets(tmp_path
     other = load(tmp_path, sts=None, seeds=[1], mteb={**MTEB, "instructions": {"classification": "tell:"}})
     assert plan.settings_hash(ff) == other.settings_hash(other.run(ff.run_id))
     assert plan.evaluation_hash(ff) != other.evaluation_hash(other.run(ff.run_id))
+    before = plan.evaluation_hash(ff)
+    plan.collections["demo-search"] = replace(plan.collections["demo-search"], exclude_own_id=True)
+    assert plan.evaluation_hash(ff) != before
+
+
+def test_a_record_has_every_setting_and_the_hash_only_those_that_were_chosen(tmp_path: Path) -> None:
+    plan = load(tmp_path)
+    run = plan.runs[0]
+    whole, chosen = plan.training_settings(run), plan.training_settings(run, defaults=False)
+    assert whole["recipe"]["training"]["weight_decay"] == 0 and "weight_decay" not in chosen["recipe"]["training"]
+    same = {**V1, "training": {**TRAINING, "weight_decay": 0.0}}
+    again = load(tmp_path, sts__recipes__v1=same)
+    assert plan.settings_hash(run) == again.settings_hash(again.runs[0])
+    other = load(tmp_path, sts__recipes__v1={**V1, "training": {**TRAINING, "weight_decay": 0.1}})
+    assert plan.settings_hash(run) != other.settings_hash(other.runs[0])
 
 
 @pytest.mark.parametrize(("changes", "sentence"), BAD, ids=[sentence[:40] for _, sentence in BAD])

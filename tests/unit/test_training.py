@@ -258,7 +258,7 @@ def test_a_damaged_checkpoint_is_named(experiment: Path, tiny_bert: Path) -> Non
     from matryobench.training.runs import _weights_hash
 
     identity = digest(
-        [plan.training_settings(run), sha256_of(experiment.parent / "tokens.safetensors"), _weights_hash(tiny_bert)]
+        [plan.settings_hash(run), sha256_of(experiment.parent / "tokens.safetensors"), _weights_hash(tiny_bert)]
     )
     work = out / "checkpoints" / "checkpoint-000000006"
     work.mkdir(parents=True)

@@ -59,6 +59,12 @@ def check_task(plan: Plan, name: str) -> None:
     for number, method in enumerate(task.baselines):
         if method not in plan.methods:
             raise unknown_name(f"{where}.baselines.{number}", "method", method, plan.methods)
+    if task.reference is not None:
+        run = [entry.method for entry in task.runs if "native" in entry.backends]
+        if task.reference not in run:
+            raise unknown_name(f"{where}.reference", "method of this task's runs", task.reference, run)
+        if isinstance(task, MtebTask) or not task.sizes:
+            raise InputError(f"{where}.reference: methods are compared at sizes, which {name} has none of; remove it.")
     for layer in task.grid.layers:
         _check_layer(plan, layer, f"{name}.grid.layers")
     for dim in task.grid.dims:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from matryobench import checks
 from matryobench.backbones import backbone_shape
@@ -22,6 +22,7 @@ from matryobench.data.collections import Collection
 from matryobench.data.registry import load_classifications, load_collections, load_datasets, mined_inputs
 from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError, unknown_name
+from matryobench.evaluation.instructions import Family
 from matryobench.grid import Cell
 from matryobench.objectives.registry import load_methods
 from matryobench.objectives.spec import Method, Variant
@@ -177,18 +178,19 @@ class Plan:
         found = [self.collections[name] for name in names]
         return [table for one in found for table in (one.corpus, one.queries, one.qrels)]
 
-    def training_settings(self, run: Run) -> dict[str, Any]:
+    def training_settings(self, run: Run, defaults: bool = True) -> dict[str, Any]:
         """All that determines the run's weights, besides its inputs: what a change of must retrain the run.
 
-        Values that are the default are left out, so that a new release with one more setting retrains nothing.
+        Hashes are of the settings without those that have their default value, so that a new release with one more
+        setting retrains nothing.
         """
         needs = self.variant(run).needs
-        recipe = self.recipe(run).model_dump(mode="json", exclude={"description"}, exclude_defaults=True)
+        recipe = self.recipe(run).model_dump(mode="json", exclude={"description"}, exclude_defaults=not defaults)
         if "dim_lists" not in needs:
             recipe.pop("dim_lists", None)  # a list for other variants
         settings = {
             "variant": self.variant(run).model_dump(
-                mode="json", exclude={"description", "source", "deviations"}, exclude_defaults=True
+                mode="json", exclude={"description", "source", "deviations"}, exclude_defaults=not defaults
             ),
             "recipe": recipe,
             "backend": run.backend,
@@ -201,7 +203,7 @@ class Plan:
 
     def settings_hash(self, run: Run) -> str:
         """Short hash of `training_settings`; the workflow's params, so that only changed runs are trained again."""
-        return digest(self.training_settings(run))
+        return digest(self.training_settings(run, defaults=False))
 
     def evaluation_hash(self, run: Run) -> str:
         """Short hash of what determines the run's evaluation, besides its inputs."""
@@ -211,7 +213,10 @@ class Plan:
             settings["max_length"] = task.max_length
         elif isinstance(task, MtebTask):
             settings |= {"max_length": task.max_length, "instructions": task.instructions}
-            settings["mteb"] = [self.classifications[n].mteb_task for n in task.evaluate.get("classification", [])]
+            classified, searched = (task.evaluate.get(family, []) for family in get_args(Family))
+            settings["mteb"] = [self.classifications[name].mteb_task for name in classified]
+            found = [self.collections[name] for name in searched]
+            settings["mteb"] += [(one.mteb_task, one.exclude_own_id) for one in found]
         else:
             settings |= {
                 "lengths": [task.query_max_length, task.passage_max_length],

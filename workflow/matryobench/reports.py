@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matryobench.errors import InputError, unknown_name
 from matryobench.files import sha256_of
-from matryobench.tasks import RetrievalTask
+from matryobench.tasks import FAMILY_METRICS, RetrievalTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -230,7 +230,7 @@ def write_claims(plan: Plan, cells_file: Path, stem: Path) -> list[Path]:
     setting = Setting(
         shape=(layers, hidden) if layers is not None and hidden is not None else None,
         sizes={task: plan.sizes(task) for task in plan.tasks},
-        variants={run.method: _first_variant(plan, run.task, run.method) for run in reversed(plan.runs)},
+        averages=_averages(plan),
     )
     hrefs = {name: f"../figures/{name}.svg" for name in figures(plan)}
     sides = [
@@ -269,7 +269,7 @@ def _shown(plan: Plan) -> list[tuple[str, str, str]]:
             shown.append(("retrieval", AVERAGE, "ndcg@10"))
     if plan.experiment.mteb is not None and len(plan.mteb.grid.layers) > 1:
         for family in plan.mteb.evaluate:
-            shown.append(("mteb", AVERAGE, "accuracy" if family == "classification" else "ndcg@10"))
+            shown.append(("mteb", AVERAGE, FAMILY_METRICS[family]))
     return shown
 
 
@@ -309,6 +309,14 @@ def _families(plan: Plan) -> dict[str, list[str]]:
 def _first_variant(plan: Plan, task: str, method: str) -> str:
     """The variant that stands for a method that others are compared with: the first that the config lists."""
     return next(run.variant for run in plan.runs_of(task) if run.method == method)
+
+
+def _averages(plan: Plan) -> dict[tuple[str, str], list[str]]:
+    """The test sets that the average of each task and metric is over."""
+    found = {(task, metric): _averaged(plan, task) for task, _, metric in _shown(plan) if task != "mteb"}
+    if plan.experiment.mteb is not None:
+        found |= {("mteb", FAMILY_METRICS[family]): names for family, names in plan.mteb.evaluate.items()}
+    return found
 
 
 def _averaged(plan: Plan, task: str) -> list[str]:

@@ -15,6 +15,9 @@ from matryobench.validation import Settings
 Backend = Literal["native", "sentence-transformers", "tevatron"]
 AnyTask: TypeAlias = "StsTask | RetrievalTask | MtebTask"
 
+FAMILY_METRICS: Mapping[str, str] = {"classification": "accuracy", "retrieval": "ndcg@10"}
+"""The metric that each family of mteb's sets is reported by."""
+
 # The kind of training of each task's methods: variants for sts serve mteb too, whose training is the same.
 TRAINED_AS = {"sts": "sts", "retrieval": "retrieval", "mteb": "sts"}
 

@@ -18,8 +18,8 @@ from matryobench.analysis.cells import AVERAGE, LINE, over_seeds, select
 from matryobench.analysis.means import mark, titles_of
 from matryobench.analysis.tables import block_of
 from matryobench.errors import InputError, unknown_name
+from matryobench.tasks import FAMILY_METRICS
 
-METRICS = {"classification": "accuracy", "retrieval": "ndcg@10"}
 STATISTICS = {
     "absolute": "absolute",
     "own": "relative to own full width",
@@ -38,7 +38,7 @@ def relative(
     baseline: str = "ff",
     variant: str | None = None,
     layer: int | None = None,
-    metrics: Mapping[str, str] = METRICS,
+    metrics: Mapping[str, str] = FAMILY_METRICS,
 ) -> pd.DataFrame:
     """Per statistic (of STATISTICS), family, dataset, metric, recipe, method, variant, layer, dim: mean, sd, seeds.
 
@@ -98,7 +98,7 @@ def write_relative(
     baseline: str = "ff",
     variant: str | None = None,
     layer: int | None = None,
-    metrics: Mapping[str, str] = METRICS,
+    metrics: Mapping[str, str] = FAMILY_METRICS,
     decimals: int = 4,
     titles: Mapping[str, str] | None = None,
 ) -> list[Path]:

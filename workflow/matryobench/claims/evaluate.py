@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from matryobench.analysis.cells import NATIVE, check
+from matryobench.analysis.cells import AVERAGE, NATIVE, check
 from matryobench.analysis.cells import select as select_rows
 from matryobench.claims.predicates import NOT, PARTLY, REPRODUCED, UNTESTED, Outcome, apply
 from matryobench.claims.selectors import Grids
@@ -56,13 +56,15 @@ class Setting:
 
     shape: last layer and full width of the backbone (none: the largest of the task's rows). sizes: named cells per
     task (none: those at the same relative depth and width as the paper's). stand_ins: test set in place of the one
-    that a claim names. variants: the variant that stands for a method.
+    that a claim names. variants: the variant that stands for a method. averages: the test sets that the average of a
+    (task, metric) is over, which the verdict then names.
     """
 
     shape: tuple[int, int] | None = None
     sizes: Mapping[str, Mapping[str, Cell]] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, str] = field(default_factory=dict)
+    averages: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
 
 
 def evaluate(claims: Claims, frame: pd.DataFrame, setting: Setting | None = None) -> list[Verdict]:
@@ -108,6 +110,8 @@ def _verdict(name: str, claims: Claims, frame: pd.DataFrame, setting: Setting) -
         except Missing as reason:
             untested.append(str(reason))
     notes = [] if dataset == claim.dataset else [f"{dataset} stands in for {claim.dataset}"]
+    if dataset == AVERAGE and outcomes and (claim.task, claim.metric) in setting.averages:
+        notes.append(f"The average is over {', '.join(setting.averages[claim.task, claim.metric])}")
     if not grids.same and outcomes:
         notes.append(_matching(claim, grids))
     verdict = combine([one.verdict for one in outcomes], bool(untested))

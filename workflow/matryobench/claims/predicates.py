@@ -53,6 +53,9 @@ class _Evaluated:
     thin: bool
 
 
+SIGNS: tuple[Direction, ...] = ("above", "equal", "below")
+
+
 def holds(difference: float, direction: Direction, margin: float) -> bool:
     """Whether a difference has the direction; values that differ by rounding of float64 alone are equal."""
     match direction:
@@ -114,7 +117,7 @@ def _compare(check: Compare, found: Sequence[Found], grids: Grids) -> Outcome:
             failing.append(f"{place(cell)} {method.values[cell]:.4f} vs {values}")
     for b in baselines:
         gaps = [_gap(method, b, cell) for cell in cells]
-        signs = [sum(holds(gap, sign, 0.0) for gap in gaps) for sign in ("above", "equal", "below")]  # type: ignore[arg-type]
+        signs = [sum(holds(gap, sign, 0.0) for gap in gaps) for sign in SIGNS]
         parts.append(
             f"{method.name} against {b.name}: above in {signs[0]}, equal in {signs[1]}, below in {signs[2]} of"
             f" {len(cells)} cells, mean {_average(method, cells):.4f} against {_average(b, cells):.4f}"

@@ -37,12 +37,6 @@ class Columns:
         return f"{self.place} {self.unit} {self.lines[row]}"
 
 
-def read_columns(path: Path, kind: str, header: Sequence[str] | None = None) -> Columns:
-    """All columns of one file at once; see `read_chunks`."""
-    (columns,) = read_chunks(path, kind, header, None)
-    return columns
-
-
 def read_chunks(
     path: Path, kind: str, header: Sequence[str] | None = None, rows: int | None = None
 ) -> Iterator[Columns]:

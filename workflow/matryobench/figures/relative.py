@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from matryobench.analysis.relative import METRICS, STATISTICS, over_sets, relative
+from matryobench.analysis.relative import STATISTICS, over_sets, relative
 from matryobench.figures import theme
 from matryobench.figures.lines import add_legend, look
 from matryobench.figures.theme import Line, Style
+from matryobench.tasks import FAMILY_METRICS
 
 HEIGHT = 2.0  # of a row of panels, inches
 ROOM = 0.35  # above and below the means, in their range
@@ -29,7 +30,7 @@ def draw(
     baseline: str = "ff",
     variant: str | None = None,
     layer: int | None = None,
-    metrics: Mapping[str, str] = METRICS,
+    metrics: Mapping[str, str] = FAMILY_METRICS,
     recipes: Mapping[str, str] | None = None,
     methods: Sequence[str] | None = None,
     titles: Mapping[str, str] | None = None,

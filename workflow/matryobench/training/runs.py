@@ -83,7 +83,7 @@ def train(
             training=training,
             dropout_seed=run.seed.dropout,
             draw_seed=run.seed.cells,
-            identity=digest([plan.training_settings(run), *inputs.values()]),
+            identity=digest([plan.settings_hash(run), *inputs.values()]),
             work=checkpoints,
             device=device,
             label=run.run_id,

@@ -15,9 +15,13 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/notebook.smk"
+include: "workflow/rules/cost.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
         EXPERIMENT.targets(),
+        f"{ROOT}/report.html",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
+import shutil
 import subprocess
 import sys
-import types
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,21 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from test_figures import grid
 from test_plan import config
 
-from matryobench import reports
+from matryobench import products
 from matryobench.config import Experiment
 from matryobench.objectives.build import objective_of
 from matryobench.objectives.objective import Objective
 from matryobench.objectives.registry import load_methods
-from matryobench.paths import CONFIG, DATASETS, METHODS, ROOT
+from matryobench.paths import CLAIMS, DATASETS, METHODS, ROOT
 from matryobench.plan import Plan
 
 DOCS = ROOT / "docs"
 CELLS = ROOT / "results" / "reference" / "minilm-sts" / "tables" / "cells.csv"
-PAGES = ("deviations.md", "methods.md", "adding.md")
+PAGES = ("deviations.md", "methods.md", "adding.md", "analysis.md")
 
 
 @cache
@@ -57,6 +59,11 @@ def test_links_lead_somewhere(name: str) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", where.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, (text, target)
+
+
+def test_the_functions_that_the_page_on_analysis_names_exist() -> None:
+    for file, names in re.findall(r"^\| \[[^\]]+\]\(\.\./(\S+\.py)\) \| ([^|]+) \|", page("analysis.md"), re.MULTILINE):
+        assert set(re.findall(r"`(\w+)`", names)) <= functions_of(ROOT / file), file
 
 
 @cache
@@ -176,89 +183,107 @@ def test_recorded_numbers_of_the_ledger_are_those_of_the_recordings() -> None:
 # --- adding.md --------------------------------------------------------------------------------------------------------
 
 
-def extended(tmp_path: Path, registry: Path, block: str) -> Path:
-    """A copy of a file of config/ with the block of the page at its end."""
-    copy = tmp_path / registry.name
-    copy.write_text(registry.read_text(encoding="utf-8") + "\n" + block, encoding="utf-8")
-    return copy
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code and its registries with every example of the page added, as the page says."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    for name in ("workflow", "config"):
+        shutil.copytree(ROOT / name, checkout / name)
+    for kind, registry in (("A method", METHODS), ("A dataset", DATASETS), ("A claim", CLAIMS)):
+        (block,) = blocks("yaml", kind)
+        copy = checkout / "config" / registry.name
+        copy.write_text(copy.read_text(encoding="utf-8") + "\n" + block, encoding="utf-8")
+    package = checkout / "workflow" / "matryobench"
+    module, entry, case = blocks("python", "A figure")
+    (package / "figures" / "depth.py").write_text(module, encoding="utf-8")
+    for name, anchor, change in (
+        ("products.py", r'^        found\[f"\{task\}-heatmaps\{ending\}"\] = .*\n', lambda found: found[0] + entry),
+        ("reports.py", r'^        case "heatmaps":\n', lambda found: case + found[0]),
+    ):
+        source, count = re.subn(anchor, change, (package / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert count == 1, name
+        (package / name).write_text(source, encoding="utf-8")
+    return checkout
 
 
-def test_the_method_of_the_page_can_be_planned_and_evaluated(tmp_path: Path) -> None:
-    (block,) = blocks("yaml", "A method")
-    methods = extended(tmp_path, METHODS, block)
+def matryobench(checkout: Path, *arguments: str | Path) -> str:
+    command = [sys.executable, str(checkout / "workflow" / "run.py"), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=checkout)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_method_of_the_page_can_be_planned_and_trained(extended: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    from test_training import COLUMNS, NO_TABLE
+
+    from matryobench.data.tokens import tokenise, write_tokens
+    from matryobench.models.folders import load_tokenizer
+    from matryobench.training.runs import train
+
+    methods = extended / "config" / METHODS.name
     (entry,) = re.findall(r"`- (\{method: all-layers.*?\})`", page("adding.md"))
-    experiment = Experiment.model_validate(config(sts__runs=[yaml.safe_load(entry)], seeds=[1]))
-    plan = Plan(experiment, "tiny.yaml", methods=methods)
+    training = {"batch_size": 4, "steps": 2, "learning_rate": 1e-3}
+    changes = {"sts__runs": [yaml.safe_load(entry)], "sts__recipes__v1__training": training}
+    plan = Plan(Experiment.model_validate(config(seeds=[1], **changes)), "tiny.yaml", methods=methods)
     assert [run.run_id for run in plan.runs] == ["sts-all-layers-plain-v1-s1", "sts-all-layers-aligned-v1-s1"]
     styles = load_methods(methods)
     assert len({method.colour.lower() for method in styles.values()}) == len(styles)
     assert styles["all-layers"].marker not in {m.marker for name, m in styles.items() if name != "all-layers"}
+    write_tokens(tokenise(COLUMNS, load_tokenizer(tiny_bert), 16, {}), tmp_path / "tokens.safetensors")
     for run, widths in zip(plan.runs, ({32}, {8, 32}), strict=True):
         made = objective_of(plan, run, 4, 32)
         assert isinstance(made, Objective)
         assert {(term.layer, term.dim) for term in made.coverage()} >= {(layer, 32) for layer in (1, 2, 3, 4)}
         assert {term.dim for term in made.coverage()} == widths
-        generator = torch.Generator().manual_seed(0)
-        pooled = {layer: torch.randn(3, 12, 32, generator=generator) for layer in made.layers()}
-        assert torch.isfinite(made(pooled, None, generator)[0])
+        out = tmp_path / run.variant
+        train(plan, run, tmp_path / "tokens.safetensors", NO_TABLE, tiny_bert, out, "cpu")
+        steps = [json.loads(line) for line in (out / "telemetry.jsonl").read_text().splitlines()]
+        assert len(steps) == json.loads((out / "run.json").read_text())["steps"] == 2
+        assert all(math.isfinite(step["loss"]) for step in steps)
+        before, after = (load_file(one / "model.safetensors") for one in (tiny_bert, out / "model"))
+        assert any(not torch.equal(after[name], before[name]) for name in after)
 
 
-def test_the_dataset_of_the_page_can_be_fetched(tmp_path: Path) -> None:
+def test_the_dataset_of_the_page_can_be_fetched_and_read(extended: Path, tmp_path: Path) -> None:
     from matryobench.data.prepare import fetch_data
     from matryobench.data.records import read_table
 
-    (block,) = blocks("yaml", "A dataset")
-    datasets = extended(tmp_path, DATASETS, block)
-    (tmp_path / "support").mkdir()
-    (tmp_path / "support" / "pairs.csv").write_text(
+    (extended / "config" / "support").mkdir()
+    (extended / "config" / "support" / "pairs.csv").write_text(
         "question,other,gold\nhow to pay,where to pay,0.8\nhow to pay,who are you,0\nopen it,close it,0.4\n",
         encoding="utf-8",
     )
     experiment = Experiment.model_validate(config(sts__evaluate=["support-pairs"]))
-    plan = Plan(experiment, "tiny.yaml", datasets=datasets)
+    plan = Plan(experiment, "tiny.yaml", datasets=extended / "config" / DATASETS.name)
     assert fetch_data(plan, "support-pairs", tmp_path / "pairs.parquet") == 3
     table, _ = read_table(tmp_path / "pairs.parquet")
     assert table.column("score").to_pylist() == [0.8, 0.0, 0.4]
 
 
-def test_the_figure_of_the_page_is_drawn_by_the_two_lines_in_reports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_figure_of_the_page_is_drawn_by_the_command_of_the_page(extended: Path, tmp_path: Path) -> None:
     from matryobench.analysis import cells
 
-    module, entry, branch = blocks("python", "A figure")
-    depth = types.ModuleType("matryobench.figures.depth")
-    exec(compile(module, "depth.py", "exec"), depth.__dict__)
-    monkeypatch.setitem(sys.modules, "matryobench.figures.depth", depth)
-    source = Path(reports.__file__).read_text(encoding="utf-8")
-    changed = source
-    for anchor, replacement in (
-        (r'^        found\[f"\{stem\}-heatmaps\{ending\}"\] = .*\n', lambda found: found[0] + entry),
-        (r'^    elif product\.kind == "heatmaps":\n', lambda found: branch + found[0]),
-    ):
-        changed, count = re.subn(anchor, replacement, changed, flags=re.MULTILINE)
-        assert count == 1, anchor
-    patched = types.ModuleType("patched_reports")
-    monkeypatch.setitem(sys.modules, "patched_reports", patched)
-    exec(compile(changed, "reports.py", "exec"), patched.__dict__)
+    assert "matryobench figure CONFIG sts-depth --cells CELLS --out STEM" in page("adding.md")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config(seeds=[1])), encoding="utf-8")
+    cells.write(pd.concat([grid("bert"), grid("mse", shift=0.1)]), tmp_path / "cells.parquet")
+    stem = tmp_path / "sts-depth"
+    matryobench(extended, "figure", tmp_path / "tiny.yaml", "sts-depth", "--cells", tmp_path / "cells.parquet",
+                "--out", stem)  # fmt: skip
+    assert all(stem.with_suffix(ending).stat().st_size > 1000 for ending in (".svg", ".png", ".pdf"))
     plan = Plan(Experiment.model_validate(config(seeds=[1])), "tiny.yaml")
-    assert "sts-depth" in patched.figures(plan) and "sts-depth" not in reports.figures(plan)
-    frame = pd.concat([grid("bert"), grid("mse", shift=0.1)])
-    cells.write(frame, tmp_path / "cells.parquet")
-    files = patched.draw_figure(plan, "sts-depth", tmp_path / "cells.parquet", tmp_path / "sts-depth")
-    assert [file.suffix for file in files] == [".svg", ".png", ".pdf"] and all(file.stat().st_size for file in files)
+    assert "sts-depth" not in products.figures(plan) and "sts-heatmaps" in products.figures(plan)
 
 
-def test_the_claim_of_the_page_gets_a_verdict(tmp_path: Path) -> None:
-    from matryobench.claims.evaluate import evaluate
-    from matryobench.claims.registry import load_claims
+def test_the_claim_of_the_page_gets_a_verdict(extended: Path, tmp_path: Path) -> None:
+    from matryobench.analysis import cells
 
-    (block,) = blocks("yaml", "A claim")
-    claims = load_claims(extended(tmp_path, CONFIG / "claims.yaml", block))
     frame = pd.read_csv(CELLS).assign(backend="native")
-    frame = frame[~((frame["method"] == "2dmse-v2") & (frame["variant"] == "paper"))]
-    verdict = evaluate(claims, frame)[-1]
+    cells.write(frame[~((frame["method"] == "2dmse-v2") & (frame["variant"] == "paper"))], tmp_path / "cells.parquet")
+    matryobench(extended, "claims", extended / "config" / "minilm.yaml", "--cells", tmp_path / "cells.parquet",
+                "--out", tmp_path / "claims")  # fmt: skip
+    verdicts = pd.read_csv(tmp_path / "claims.csv", keep_default_na=False).set_index("claim")
+    row = verdicts.loc["v2-above-bert-below-the-last-layer"]
     ours, bert = values("2dmse-v2", "released", "v2"), values("bert", "paper", "v2")
     above = (ours > bert)[ours.index.get_level_values("layer") < 6]
-    assert verdict.claim == "v2-above-bert-below-the-last-layer"
-    assert verdict.counts.startswith(f"{above.sum()}/") and verdict.figure == "sts-panels"
+    assert row["minilm counts"] == f"{above.sum()}/{len(above)} cells"
+    assert row["published counts"].endswith("/40 cells") and row["minilm figure"].endswith("sts-panels.svg")

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import stats
 
-from matryobench.analysis import cells, grid_tests, intervals, paired, set_tests, significance
+from matryobench.analysis import cells, grid_tests, intervals, paired, set_tests
 from matryobench.analysis.grid_tests import compare_lines, compare_with, lines_of
 from matryobench.analysis.run_comparison import compare_runs
 from matryobench.analysis.set_scores import Source
 from matryobench.analysis.set_tests import Options
 from matryobench.errors import InputError
-from matryobench.evaluation.comparison_printing import print_comparison
+from matryobench.printing.comparisons import print_comparison
 
 CELLS = [(1, 8), (1, 16), (2, 8), (2, 16)]
 PAIRS = {"first": 120, "second": 200}
@@ -188,7 +188,7 @@ def test_a_pair_is_tested_alike_whatever_else_is(sts: Path) -> None:
 
 def test_percentiles_take_enough_resamples_and_agree_with_the_normal(sts: Path) -> None:
     normal, percentile = compare(sts), compare(sts, options=Options(seed=1, test="percentile"))
-    assert percentile["p"].min() == pytest.approx(2 / (1 + significance.REPLICATES))
+    assert percentile["p"].min() == pytest.approx(2 / (1 + paired.REPLICATES))
     assert percentile["low"].to_numpy() == pytest.approx(normal["low"].to_numpy(), abs=0.02)
     assert (percentile["differs"] == normal["differs"]).mean() > 0.9
     with pytest.raises(InputError, match="100 resamples cannot show a difference among 4 tests"):

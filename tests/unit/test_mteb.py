@@ -191,6 +191,16 @@ def test_items_are_the_experiments_and_the_queries_behind_a_score(
         assert [row[4] for row in rows] == list(result.values)
 
 
+def test_a_named_task_has_the_values_per_query_of_a_plain_one(
+    tiny: tuple[Any, Any], search: RetrievalTables, tmp_path: Path
+) -> None:
+    plain, named = (
+        evaluated(tiny, replace(search, mteb_task=name), tmp_path / str(name)) for name in (None, "SciFact")
+    )
+    assert named.facts["mteb_task"] == "SciFact" and named.items == plain.items == ("d07", "q1", "q2")
+    assert np.array_equal(named.item_values, plain.item_values)
+
+
 def test_retrieval_gives_the_values_per_query_of_this_programs_own_search(
     tiny: tuple[Any, Any], search: RetrievalTables, tmp_path: Path
 ) -> None:

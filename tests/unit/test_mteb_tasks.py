@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from matryobench.data.prepare import fetch_data
 from matryobench.errors import InputError
 from matryobench.evaluation.instructions import check_instructions, instruction_of
 from matryobench.evaluation.mteb_runs import metric_name
 from matryobench.evaluation.mteb_standalone import given_instructions
 from matryobench.evaluation.mteb_tasks import ClassificationTables, RetrievalTables, content_hash, table_task
+from matryobench.paths import CONFIG
+from matryobench.plan import Plan
 
 
 def labelled(count: int) -> pa.Table:
@@ -84,6 +88,16 @@ def test_what_cannot_be_evaluated_is_one_sentence(
     with pytest.raises(InputError) as error:
         table_task(replace(tables, mteb_task=name))
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_wrong_name_is_found_when_the_test_texts_are_fetched(tmp_path: Path) -> None:
+    plan = Plan.load(CONFIG / "demo.yaml")
+    (name, *_) = plan.mteb.evaluate["classification"]
+    entry = plan.classifications[name]
+    plan.classifications[name] = replace(entry, mteb_task="Banking7Classification")
+    with pytest.raises(InputError, match=rf"^{name}\.mteb_task: mteb .* knows no task 'Banking7Classification'"):
+        fetch_data(plan, entry.test, tmp_path / "test.parquet")
+    assert fetch_data(plan, entry.train, tmp_path / "train.parquet") > 0
 
 
 def test_the_hash_of_tables_is_that_of_their_cells() -> None:

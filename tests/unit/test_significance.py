@@ -189,11 +189,11 @@ def test_p_of_a_set_depends_on_the_seed_only(tmp_path: Path) -> None:
 
 
 def test_a_large_family_takes_enough_resamples_by_itself() -> None:
-    assert significance._enough(10, 0.05, None) == significance.REPLICATES
-    many = significance._enough(1000, 0.05, None)
+    assert paired.enough(10, 0.05, None) == paired.REPLICATES
+    many = paired.enough(1000, 0.05, None)
     assert 1000 * 2 / (1 + many) < 0.05
     with pytest.raises(InputError, match="999 resamples cannot show a difference among 168 tests"):
-        significance._enough(168, 0.05, 999)
+        paired.enough(168, 0.05, 999)
 
 
 def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:

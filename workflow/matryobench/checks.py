@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from matryobench import products
 from matryobench.config import PretrainedBackbone
 from matryobench.data.registry import find_collection, find_dataset
 from matryobench.data.specs import DatasetSpec
@@ -74,6 +75,18 @@ def check_task(plan: Plan, name: str) -> None:
         for key, dims in _widths(recipe).items():
             for dim in dims:
                 _check_dim(plan, dim, f"{name}.recipes.{recipe_name}.{key}")
+
+
+def check_published(plan: Plan, name: str) -> None:
+    """The published numbers that a task is compared with must have something that is evaluated."""
+    published = plan.tasks[name].published
+    if published is not None and not any(
+        products.is_published(plan, *one) for one in products.shown(plan) if one[0] == name
+    ):
+        raise InputError(
+            f"{plan.place}: {name}.published: the numbers of '{published}' have none of this task's test sets (an average"
+            " must be over the same sets), recipes and methods; remove it or evaluate what they have."
+        )
 
 
 def check_entry(plan: Plan, place: str, task_name: str, entry: RunEntry) -> None:
@@ -218,6 +231,10 @@ def _check_retrieval_data(plan: Plan, task: RetrievalTask) -> None:
         if name not in task.evaluate:
             place = f"{plan.place}: retrieval.average.{number}"
             raise unknown_name(place, "evaluated set", name, task.evaluate)
+    for claimed, name in task.stand_ins.items():
+        if name not in (*task.evaluate, "average"):
+            place = f"{plan.place}: retrieval.stand_ins.{claimed}"
+            raise unknown_name(place, "evaluated set", name, [*task.evaluate, "average"])
     for layer, dim in task.run_files:
         if layer not in task.grid.layers or dim not in task.grid.dims:
             raise InputError(

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, GetJsonSchemaHandler, PositiveInt, field_validator, model_validator
 from pydantic_core import CoreSchema
 
+from matryobench.deployment.settings import Deployment
+from matryobench.expected import Anchor
 from matryobench.pretraining.spec import ContinueSpec, PretrainSpec
 from matryobench.tasks import AnyTask, MtebTask, RetrievalTask, StsTask
 from matryobench.validation import Settings, parse, read_yaml
@@ -95,6 +97,10 @@ class Experiment(Settings):
     sts: StsTask | None = Field(None, description="The STS task.")
     retrieval: RetrievalTask | None = Field(None, description="The retrieval task.")
     mteb: MtebTask | None = Field(None, description="Classification and retrieval through mteb.")
+    expected: list[Anchor] = Field(
+        [], description="Values that the results are expected to reach, each with its tolerance and source."
+    )
+    deployment: Deployment = Field(Deployment(), description="How the costs of cells are measured.")
 
     @field_validator("seeds")
     @classmethod

@@ -14,11 +14,12 @@ import yaml
 from matryobench import layout
 from matryobench.config import Experiment, PretrainedBackbone
 from matryobench.data.registry import mined_inputs
+from matryobench.deployment.inputs import cost_files
 from matryobench.errors import InputError
 from matryobench.files import write_text
 from matryobench.paths import CLAIMS
 from matryobench.plan import Plan, digest
-from matryobench.reports import FIGURE_FORMATS, TABLE_FORMATS, figure_names, table_names, tables
+from matryobench.products import FIGURE_FORMATS, TABLE_FORMATS, Product, figures, tables
 from matryobench.tasks import StsRecipe
 from matryobench.validation import parse
 
@@ -123,21 +124,28 @@ class Dag:
         """The tables that hold the gold scores of a task's test sets; retrieval has them in its items."""
         return [self._at(layout.table(name)) for name in self.plan.sts.evaluate] if task == "sts" else []
 
-    def compared(self, table: str) -> list[str]:
-        """The paired tests whose marks a table shows."""
-        product = tables(self.plan)[table]
-        marked = product.kind == "sizes" and product.baseline is not None
-        return [self._at(f"tables/{product.task}-significance.parquet")] if marked else []
+    def records(self) -> list[str]:
+        """The records of all trained runs."""
+        return [self._at(f"runs/{run.run_id}/run.json") for run in self.plan.runs]
+
+    def figure_needs(self, name: str) -> list[str]:
+        """What a figure is made from besides the cells table; nothing for a name that is none of them."""
+        return self._needs(figures(self.plan).get(name))
+
+    def table_needs(self, name: str) -> list[str]:
+        """What a table is made from besides the cells table; nothing for a name that is none of them."""
+        return self._needs(tables(self.plan).get(name))
+
+    def _needs(self, product: Product | None) -> list[str]:
+        return [self._at(f"tables/{file}") for file in (product.needs if product else ())]
 
     def targets(self) -> list[str]:
-        """What the workflow makes: the experiment's cells table, its figures and its tables."""
-        figures = [
-            self._at(f"figures/{name}.{ending}") for name in figure_names(self.plan) for ending in FIGURE_FORMATS
-        ]
-        names = table_names(self.plan)
-        written = [self._at(f"tables/{name}.{ending}") for name in names for ending in TABLE_FORMATS]
+        """What the workflow makes besides the report: the experiment's cells table, its figures, tables and notebook."""
+        drawn = [self._at(f"figures/{name}.{ending}") for name in figures(self.plan) for ending in FIGURE_FORMATS]
+        written = [self._at(f"tables/{name}.{ending}") for name in tables(self.plan) for ending in TABLE_FORMATS]
         claims = [self._at(f"tables/claims.{ending}") for ending in ("csv", "md", "html")]
-        return [self._at("tables/cells.parquet"), *figures, *written, *claims]
+        pages = [self._at(f"notebooks/analysis.{ending}") for ending in ("ipynb", "html")]
+        return [self._at("tables/cells.parquet"), *drawn, *written, *self.cost_targets(), *claims, *pages]
 
     def dataset_hash(self, name: str) -> str:
         """Hash of a dataset's entry, so that a corrected entry is fetched and checked again."""
@@ -155,12 +163,43 @@ class Dag:
         """Hash of what decides the figures and tables besides the cells table: styles, titles, baselines, selections."""
         looks: list[Any] = [{name: [m.title, m.colour, m.marker] for name, m in self.plan.methods.items()}]
         for task in self.plan.tasks.values():
-            shown = {"baselines", "panels", "bands", "average", "evaluate", "sizes", "reference"}
+            shown = {
+                "baselines",
+                "panels",
+                "bands",
+                "average",
+                "evaluate",
+                "sizes",
+                "reference",
+                "published",
+                "stand_ins",
+            }
             looks.append([task.model_dump(mode="json", include=shown), list(task.recipes)])
+        looks += [anchor.model_dump(mode="json") for anchor in self.plan.experiment.expected]
         return digest(looks)
 
     def _at(self, file: str) -> str:
         return f"{self.root}/{file}"
+
+    def cost_files(self) -> list[str]:
+        """The texts that costs are measured on: of every task's first test set."""
+        return [self._at(file) for task in self.plan.tasks for file in cost_files(self.plan, task)]
+
+    def cost_hash(self) -> str:
+        """Hash of what is measured, besides its inputs."""
+        grids = {name: task.grid.model_dump(mode="json") for name, task in self.plan.tasks.items()}
+        return digest([self.plan.experiment.deployment.model_dump(mode="json"), grids])
+
+    def training_records(self) -> list[str]:
+        """The records of every training of the experiment: of runs, of what they start from, of its own backbone."""
+        used = {run.pretraining for run in self.plan.runs if run.pretraining}
+        files = [layout.training_record(run.run_id) for run in self.plan.runs]
+        files += [layout.pretraining_record(name) for name in sorted(used)]
+        return [self._at(file) for file in files + [layout.BACKBONE_RECORD] * self.pretrains]
+
+    def cost_targets(self) -> list[str]:
+        """The tables of costs; those that join them with quality are among the tables and figures."""
+        return [self._at(layout.DEPLOYMENT), *(self._at(f"tables/training-costs.{e}") for e in TABLE_FORMATS)]
 
 
 @lru_cache

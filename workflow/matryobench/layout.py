@@ -16,3 +16,21 @@ def tokens(dataset: str, *lengths: int) -> str:
 def shard(run: str, corpus: str, number: int, count: int) -> str:
     """The rankings of one shard of a corpus, shards counted from 0."""
     return f"evaluation/{run}/shards/{corpus}.{number}-of-{count}.safetensors"
+
+
+DEPLOYMENT = "tables/deployment.parquet"
+"""What cells cost on the machine that measured it; .csv beside it, and how it was measured as .json."""
+
+
+def training_record(run: str) -> str:
+    """What a run's training left: settings, provenance and cost."""
+    return f"runs/{run}/run.json"
+
+
+def pretraining_record(name: str) -> str:
+    """What a continued pre-training left."""
+    return f"pretraining/{name}/pretraining.json"
+
+
+BACKBONE_RECORD = "backbone/pretraining.json"
+"""What the pre-training of the experiment's own backbone left."""

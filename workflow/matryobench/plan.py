@@ -23,6 +23,7 @@ from matryobench.data.registry import load_classifications, load_collections, lo
 from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError, unknown_name
 from matryobench.evaluation.instructions import Family
+from matryobench.expected import check as check_expected
 from matryobench.grid import Cell
 from matryobench.objectives.registry import load_methods
 from matryobench.objectives.spec import Method, Variant
@@ -76,12 +77,20 @@ class Plan:
         checks.check_pretraining(self)
         for name in self.tasks:
             checks.check_task(self, name)
+        check_expected(experiment.expected, self.tasks, place)
         self.runs: tuple[Run, ...] = tuple(_ordered([run for name in self.tasks for run in self._expand(name)]))
+        for name in self.tasks:
+            checks.check_published(self, name)
 
     @classmethod
     def load(cls, path: Path) -> Plan:
         """Reads and checks an experiment file; raises InputError, one sentence with file, key and fix."""
         return cls(load_experiment(path), str(path))
+
+    def known_shape(self) -> tuple[int, int] | None:
+        """(L, H) of the backbone; None where they are known only after it was fetched."""
+        layers, hidden = self.shape.layers, self.shape.hidden
+        return (layers, hidden) if layers is not None and hidden is not None else None
 
     @property
     def tasks(self) -> dict[str, AnyTask]:

@@ -130,7 +130,11 @@ class Task(Settings):
     baselines: list[str] = Field(
         ["bert-s", "bert"], description="Methods to draw differences from, where they are run."
     )
-
+    published: Literal["sts", "retrieval", "starbucks"] | None = Field(
+        None,
+        description="Published numbers that the task's grid is compared with; on a backbone of another shape by relative"
+        " depth and width.",
+    )
     reference: str | None = Field(
         None,
         description="Method that the others are compared with at the sizes, by paired tests; none: starbucks, where it"
@@ -186,6 +190,11 @@ class RetrievalTask(Task):
     evaluate: list[str] = Field(min_length=1, description="Test collections, from config/datasets.yaml.")
     average: list[str] = Field(
         [], description="Test sets of the average, e.g. the zero-shot ones (figure 3); none: all."
+    )
+    stand_ins: Mapping[str, str] = Field(
+        {},
+        description="Test set of a paper's claim, and the test set (or average) that stands in for it here, e.g."
+        " msmarco-dev: average; the verdicts say so.",
     )
     query_max_length: PositiveInt = Field(32, description="Queries are cut to this many tokens in evaluation.")
     passage_max_length: PositiveInt = Field(196, description="Documents are cut to this many tokens in evaluation.")

@@ -18,7 +18,7 @@ rule collect:
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
-        code=source_hash("analysis/cells.py"),
+        code=source_hash("analysis/cells.py", "analysis/frames.py"),
     message:
         "collect the cells tables of all runs"
     shell:
@@ -26,7 +26,7 @@ rule collect:
 
 
 # Paired tests of every method against the reference at the named sizes, from per-item scores.
-rule compare:
+rule significance:
     input:
         cells=f"{ROOT}/tables/cells.parquet",
         scores=lambda wildcards: EXPERIMENT.items(wildcards.task),
@@ -35,9 +35,9 @@ rule compare:
         table=f"{ROOT}/tables/{{task}}-significance.parquet",
         csv=f"{ROOT}/tables/{{task}}-significance.csv",
     log:
-        f"{ROOT}/logs/compare/{{task}}.log",
+        f"{ROOT}/logs/significance/{{task}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/compare/{{task}}.tsv"
+        f"{ROOT}/benchmarks/significance/{{task}}.tsv"
     conda:
         "../../envs/matryobench.yaml"
     threads: 1
@@ -53,10 +53,11 @@ rule compare:
             "analysis/items.py",
             "analysis/sizes.py",
             "analysis/cells.py",
+            "analysis/frames.py",
         ),
         root=lambda wildcards, input: str(Path(input.cells).parents[1]),
     message:
-        "compare the methods of {wildcards.task} at the sizes"
+        "test the methods of {wildcards.task} at the sizes"
     shell:
         "{params.matryobench} significance {params.config} {wildcards.task} {input.scores} --cells {input.cells}"
         " --files {params.root} --out {output.table} &> {log}"
@@ -65,7 +66,7 @@ rule compare:
 rule tabulate:
     input:
         cells=f"{ROOT}/tables/cells.parquet",
-        compared=lambda wildcards: EXPERIMENT.compared(wildcards.name),
+        needs=lambda wildcards: EXPERIMENT.table_needs(wildcards.name),
     output:
         multiext(f"{ROOT}/tables/{{name}}", ".csv", ".md", ".tex"),
     log:
@@ -81,17 +82,42 @@ rule tabulate:
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
-        code=source_hash("analysis", "reports.py"),
+        code=source_hash(
+            "analysis", "products.py", "reports.py", "expected.py", "deployment"
+        ),
         looks=EXPERIMENT.figure_hash(),
         stem=lambda wildcards, output: output[0].removesuffix(".csv"),
-        compared=lambda wildcards, input: (
-            f"--compared {input.compared}" if input.compared else ""
-        ),
     message:
         "write table {wildcards.name}"
     shell:
-        "{params.matryobench} table {params.config} {wildcards.name} --cells {input.cells} {params.compared}"
+        "{params.matryobench} table {params.config} {wildcards.name} --cells {input.cells}"
         " --out {params.stem} &> {log}"
+
+
+# Which cells each method's loss trains, as the finished runs recorded it.
+rule cover:
+    input:
+        EXPERIMENT.records(),
+    output:
+        f"{ROOT}/tables/coverage.csv",
+    log:
+        f"{ROOT}/logs/cover/coverage.log",
+    benchmark:
+        f"{ROOT}/benchmarks/cover/coverage.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
+        code=source_hash("analysis/coverage.py", "analysis/frames.py"),
+    message:
+        "write the map of gradient coverage"
+    shell:
+        "{params.matryobench} coverage {params.config} {input} --out {output} &> {log}"
 
 
 # What the published numbers and the experiment's say of every claim of the papers.
@@ -113,7 +139,14 @@ rule judge:
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
-        code=source_hash("claims", "analysis/published.py", "analysis/cells.py"),
+        code=source_hash(
+            "claims",
+            "evidence.py",
+            "analysis/published.py",
+            "analysis/cells.py",
+            "analysis/frames.py",
+            "analysis/matching.py",
+        ),
         claims=EXPERIMENT.claims_hash(),
         looks=EXPERIMENT.figure_hash(),
         stem=lambda wildcards, output: output[0].removesuffix(".csv"),
@@ -123,4 +156,4 @@ rule judge:
         "{params.matryobench} claims {params.config} --cells {input} --out {params.stem} &> {log}"
 
 
-ruleorder: collect > compare > judge > tabulate
+ruleorder: collect > significance > cover > judge > tabulate

@@ -1,7 +1,8 @@
-# Figures: pure functions of the cells table.
+# Figures: pure functions of the cells table and of what a figure needs beside it.
 rule draw:
     input:
-        f"{ROOT}/tables/cells.parquet",
+        cells=f"{ROOT}/tables/cells.parquet",
+        needs=lambda wildcards: EXPERIMENT.figure_needs(wildcards.name),
     output:
         svg=report(
             f"{ROOT}/figures/{{name}}.svg",
@@ -23,10 +24,12 @@ rule draw:
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
-        code=source_hash("figures", "reports.py", "analysis/cells.py"),
+        code=source_hash(
+            "figures", "products.py", "reports.py", "analysis", "deployment"
+        ),
         looks=EXPERIMENT.figure_hash(),
         stem=lambda wildcards, output: output.svg.removesuffix(".svg"),
     message:
         "draw {wildcards.name}"
     shell:
-        "{params.matryobench} figure {params.config} {wildcards.name} --cells {input} --out {params.stem} &> {log}"
+        "{params.matryobench} figure {params.config} {wildcards.name} --cells {input.cells} --out {params.stem} &> {log}"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from matryobench.analysis import blocks
-from matryobench.analysis.backends import _signed
-from matryobench.analysis.blocks import MISSING, Block, number
+from matryobench.analysis.blocks import MISSING, Block, number, signed
+from matryobench.analysis.frames import csv_text
 from matryobench.analysis.matching import ROW, Scale
 
 COLUMNS = (
@@ -49,8 +49,7 @@ def write(
         printed.append(_flag_block(f"{place}: suspect published values", flagged, decimals, titles))
     tidy = pd.concat([_tidy(grid, "grid"), _tidy(pairs, "pair")], ignore_index=True)
     tidy = tidy.assign(scale="same" if rule.same else "relative")
-    exact = tidy.reindex(columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n")
-    return blocks.write(stem, exact, printed)
+    return blocks.write(stem, csv_text(tidy, COLUMNS), printed)
 
 
 def _tidy(table: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -74,7 +73,7 @@ def _grid_block(
     for _, row in grid.iterrows():
         texts = [row["recipe"], titles[row["method"]], row["variant"], row["band"], str(row["cells"])]
         if rule.same:
-            texts += [number(row["rmse"], decimals), _signed(row["bias"], decimals), number(row["largest"], decimals)]
+            texts += [number(row["rmse"], decimals), signed(row["bias"], decimals), number(row["largest"], decimals)]
             texts += [f"({row['layer']}, {row['dim']})", f"{100 * row['within']:.0f}%"]
         rows.append((*texts, _shown(row["kendall"], 3), _shown(row["spearman"], 3)))
     header = ("recipe", "method", "variant", "band", "cells", *absolute, "Kendall tau", "Spearman")
@@ -106,4 +105,4 @@ def _flag_block(title: str, flagged: pd.DataFrame, decimals: int, titles: Mappin
 def _shown(value: float, decimals: int, *, sign: bool = False) -> str:
     if math.isnan(value):
         return MISSING
-    return _signed(value, decimals) if sign else f"{value:.{decimals}f}"
+    return signed(value, decimals) if sign else f"{value:.{decimals}f}"

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from matryobench.analysis import blocks
-from matryobench.analysis.blocks import MISSING, Block, number
+from matryobench.analysis.blocks import MISSING, Block, number, signed
 from matryobench.analysis.cells import BACKENDS, LINE, NATIVE, select
+from matryobench.analysis.frames import csv_text
 from matryobench.analysis.means import titles_of
 from matryobench.errors import InputError
 
@@ -99,9 +100,7 @@ def write(
         for name in ("native", "reference", "difference")
     ]
     exact = pd.concat([*tidy[:2], worst, *tidy[3:], *each], ignore_index=True)
-    exact = exact.reindex(columns=["statistic", *PAIR, *_CELL, "value", "cells"])
-    exact[_CELL] = exact[_CELL].astype("Int64")
-    return blocks.write(stem, exact.to_csv(index=False, lineterminator="\n"), printed)
+    return blocks.write(stem, csv_text(exact, ["statistic", *PAIR, *_CELL, "value", "cells"]), printed)
 
 
 def _runs_of_references(frame: pd.DataFrame, dataset: str, metric: str) -> pd.DataFrame:
@@ -120,12 +119,6 @@ def _correlations(own: pd.DataFrame) -> tuple[float, float]:
     return float(np.corrcoef(sides, rowvar=False)[0, 1]), float(np.corrcoef(ranks, rowvar=False)[0, 1])
 
 
-def _signed(difference: float, decimals: int) -> str:
-    """ "+0.012" or "-0.012"; what is printed as zero has no sign."""
-    text = f"{difference:+.{decimals}f}"
-    return text if float(text) else text[1:]
-
-
 def _labels(row: pd.Series, titles: Mapping[str, str]) -> tuple[str, ...]:
     return (str(row["recipe"]), titles[row["method"]], *(str(row[name]) for name in ("variant", "backend", "seed")))
 
@@ -136,7 +129,7 @@ def _summary_block(title: str, table: pd.DataFrame, titles: Mapping[str, str], d
         shown = [MISSING if math.isnan(row[name]) else number(row[name], decimals) for name in _STATISTICS[2:]]
         mean, at = MISSING, MISSING
         if row["cells"]:
-            mean, at = _signed(row["mean_difference"], decimals), f"({row['layer']:.0f}, {row['dim']:.0f})"
+            mean, at = signed(row["mean_difference"], decimals), f"({row['layer']:.0f}, {row['dim']:.0f})"
         rows.append((*_labels(row, titles), str(row["cells"]), mean, *shown[:2], at, *shown[2:]))
     header = ("recipe", "method", "variant", "backend", "seed", "cells", "mean", "mean abs.", "max abs.",
               "at (layer, dim)", "Pearson", "Spearman")  # fmt: skip
@@ -152,7 +145,7 @@ def _cells_block(
         own = pairs[(pairs[PAIR] == run[PAIR]).all(axis=1)]
         for layer, at_layer in own.groupby("layer"):
             value = at_layer.set_index("dim")["difference"].to_dict()
-            texts = [_signed(value[dim], decimals) if dim in value else MISSING for dim in dims]
+            texts = [signed(value[dim], decimals) if dim in value else MISSING for dim in dims]
             rows.append((*_labels(run, titles), str(layer), *texts))
     header = ("recipe", "method", "variant", "backend", "seed", "layer", *map(str, dims))
     return Block(title, header, tuple(rows), 6, 5)

@@ -77,6 +77,12 @@ def number(mean: float, decimals: int, sd: float = math.nan) -> str:
     return text if math.isnan(sd) else f"{text} ± {sd:.{decimals}f}"
 
 
+def signed(difference: float, decimals: int) -> str:
+    """The printed form of a difference: "+0.012" or "-0.012"; what is printed as zero has no sign."""
+    text = f"{difference:+.{decimals}f}"
+    return text if float(text) else text[1:]
+
+
 def _pipe(entries: Iterator[str] | Sequence[str]) -> str:
     return "| " + " | ".join(entries) + " |"
 

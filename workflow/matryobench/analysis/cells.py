@@ -17,8 +17,8 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from matryobench.analysis import frames
 from matryobench.errors import InputError, unknown_name
-from matryobench.files import atomic_path
 from matryobench.tasks import Backend
 
 AVERAGE = "average"
@@ -34,6 +34,7 @@ KEY = ("dataset", "metric", "method", "variant", "recipe", "backend", "seed", "q
 LINE = ["recipe", "method", "variant"]
 """What one line of a figure, or one row of a table, stands for."""
 
+_KIND = "a cells table"
 _ORDER = ["experiment", "task", *KEY]
 _RUN = ["experiment", "task", "method", "variant", "recipe", "backend", "seed"]  # constant within a run
 
@@ -86,32 +87,21 @@ def read(path: Path) -> pd.DataFrame:
     path = Path(path)
     if path.suffix not in (".parquet", ".csv"):
         raise InputError(f"{path} is not a cells table; give its .parquet or .csv file.")
-    try:
-        if path.suffix == ".csv":
+    is_csv = path.suffix == ".csv"
+    with frames.reading(path, _KIND, reason=True):
+        if is_csv:
             frame = pd.read_csv(path, dtype="str", keep_default_na=False, skip_blank_lines=False)
-            return check(frame, str(path), first_line=2)
-        frame = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; run the step that writes it first.") from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
-        raise InputError(f"{path} cannot be read as a cells table ({reason}); write it again.") from error
-    return check(frame, str(path))
+        else:
+            frame = pd.read_parquet(path)
+    return check(frame, str(path), first_line=2 if is_csv else 1)
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Writes the checked table to `path` (.parquet) and beside it as .csv, rows sorted, each whole or not at all.
 
-    Numbers in the csv are the shortest decimals that read back as the same float64.
+    Raises ValueError for a path with another ending, and InputError as `check` does.
     """
-    path = Path(path)
-    if path.suffix != ".parquet":
-        raise ValueError(f"a cells table is written to a .parquet path, not {path}")
-    ordered = _ordered(check(frame, str(path)))
-    with atomic_path(path.with_suffix(".csv")) as partial:
-        ordered.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
-    with atomic_path(path) as partial:
-        ordered.to_parquet(partial, index=False, engine="pyarrow")
+    frames.write(_ordered(check(frame, str(path))), Path(path), _KIND)
 
 
 def collect(paths: Sequence[Path], *, sets: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
@@ -124,9 +114,9 @@ def collect(paths: Sequence[Path], *, sets: Mapping[str, Sequence[str]] | None =
     """
     if not paths:
         raise InputError("no cells tables to collect; name at least one file that an evaluation wrote.")
-    frames = [read(Path(path)) for path in paths]
-    frame = pd.concat(frames, ignore_index=True)
-    source = np.repeat([str(path) for path in paths], [len(one) for one in frames])
+    tables = [read(Path(path)) for path in paths]
+    frame = pd.concat(tables, ignore_index=True)
+    source = np.repeat([str(path) for path in paths], [len(one) for one in tables])
     _refuse_overlap(frame, source)
     _refuse_mixed(frame, source)
     return _ordered(check(pd.concat([frame, *_averages(frame, sets or {})], ignore_index=True)))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from matryobench.analysis import frames
 from matryobench.errors import InputError
-from matryobench.files import atomic_path
 
 if TYPE_CHECKING:
     from matryobench.plan import Plan, Run
@@ -114,18 +114,13 @@ def renamed(frame: pd.DataFrame, names: Mapping[Line, Line]) -> pd.DataFrame:
 
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Writes the table as .csv, whole or not at all."""
-    with atomic_path(path) as partial:
-        frame.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
+    frames.write_csv(frame, path)
 
 
 def read(path: Path) -> pd.DataFrame:
     """The table that `write` wrote; InputError names the file (and the columns that it lacks)."""
-    try:
+    with frames.reading(path, "a coverage table"):
         frame = pd.read_csv(path, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; run the step that writes it first.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a coverage table; write it again.") from error
     if list(frame.columns) != list(COLUMNS) or frame.empty:
         raise InputError(f"{path} is not a coverage table; it needs rows and the columns {', '.join(COLUMNS)}.")
     return frame

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from matryobench.analysis import paired, significance
+from matryobench.analysis import frames, paired
 from matryobench.analysis.set_scores import Line, Source, read_sets
 from matryobench.analysis.set_tests import NAMES, Comparison, Options, Pair, average, compare_on
 from matryobench.errors import InputError, unknown_name
@@ -45,6 +45,8 @@ GRID = [
     "reference_recipe",
 ]
 """What is constant within one grid, the family of corrections."""
+
+_KIND = "a table of grid tests"
 
 
 def lines_of(frame: pd.DataFrame, source: int = 0) -> list[Line]:
@@ -121,20 +123,12 @@ def compare_lines(
 
 def write(table: pd.DataFrame, path: Path) -> None:
     """Writes the table to `path` (.parquet) and beside it as .csv, each whole or not at all."""
-    significance.write(table, path)
+    frames.write(table, path, _KIND)
 
 
 def read(path: Path) -> pd.DataFrame:
     """The table that `write` left at `path` (.parquet); InputError where it is missing or is another table."""
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; run the step that compares the grids first.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a table of grid tests; write it again.") from error
-    if tuple(table.columns) != COLUMNS:
-        raise InputError(f"{path} is not a table of grid tests; its columns must be {', '.join(COLUMNS)}.")
-    return table
+    return frames.read(path, _KIND, COLUMNS, "run the step that compares the grids first")
 
 
 def note(table: pd.DataFrame) -> str:

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from matryobench.analysis.frames import reading
 from matryobench.errors import InputError
+
+_TOLERANCE = 1e-5  # items are float32
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,29 @@ def read_gold(path: Path) -> NDArray[np.float64]:
     return np.asarray(table["score"], dtype=np.float64)
 
 
+def check_lengths(rows: pd.DataFrame, similarities: Sequence[NDArray[np.float32]], pairs: int) -> None:
+    """Raises InputError for a run of cells table rows whose similarities are not one per pair of the set."""
+    for run, dataset, one in zip(rows["run_id"], rows["dataset"], similarities, strict=True):
+        if len(one) != pairs:
+            raise InputError(
+                f"{dataset}: run {run} has {len(one)} items and the set {pairs} pairs; evaluate the run again."
+            )
+
+
+def check_values(rows: pd.DataFrame, observed: NDArray[np.float64]) -> None:
+    """Raises InputError where the value that items gave is not that of the cells table `rows`, in their order: the items
+    then belong to another evaluation or another order of pairs.
+    """
+    for (run, dataset, value), own in zip(
+        rows[["run_id", "dataset", "value"]].itertuples(index=False, name=None), observed, strict=True
+    ):
+        if not abs(own - value) < _TOLERANCE:
+            raise InputError(
+                f"{dataset}: the items of run {run} give {own:.6f} and the cells table {value:.6f}; "
+                "evaluate the run again, so that both come from one evaluation."
+            )
+
+
 def _read(path: Path, columns: Sequence[str], cells: set[tuple[int, int]], layer: str) -> pd.DataFrame:
     import pyarrow.compute as pc
 
@@ -75,16 +101,11 @@ def _read(path: Path, columns: Sequence[str], cells: set[tuple[int, int]], layer
 
 
 def _parquet(path: Path, columns: Sequence[str], rows: object | None) -> pd.DataFrame:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with reading(path, "parquet"):
         held = pq.read_schema(path).names
         missing = [name for name in columns if name not in held]
         if missing:
             raise InputError(f"{path} lacks the column(s) {', '.join(missing)}; write it again by evaluating the run.")
         return pq.read_table(path, columns=list(columns), filters=rows).to_pandas()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; run the step that writes it first.") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} cannot be read as parquet; write it again.") from error

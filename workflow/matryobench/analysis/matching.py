@@ -1,15 +1,17 @@
 """Which cell of one grid is compared with which cell of another: the same cell, or the same relative depth and width.
 
-Between backbones of one shape (L layers of width H) only equal cells match. Otherwise layers match where l/L is nearest
-and dims where d/H is nearest in octaves (log2); a pair counts only if each is the other's nearest, ties go to the smaller
-number. So every cell has at most one counterpart, and a layer or dim without one is left out.
+Between backbones of one shape (L layers of width H) only equal cells match. Otherwise the counterpart of a layer is the one
+with the nearest l/L, that of a dim the one with the nearest d/H in octaves (log2), the smaller of two equally near ones; one
+further away than half a step of the published grids (a twelfth of the depth, half an octave of the width) is none. Two grids
+are compared where each cell is the other's counterpart, so that every cell has at most one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import pandas as pd
 
@@ -17,6 +19,13 @@ from matryobench.analysis import published as papers
 from matryobench.analysis.cells import over_seeds, select
 from matryobench.errors import InputError
 from matryobench.grid import Cell
+
+Kind = Literal["layer", "dim"]
+
+FAR_LAYER = Fraction(1, 12)
+"""The largest difference of l/L between counterparts."""
+FAR_DIM = 2
+"""The largest ratio of d/H between them, squared so that it is exact: half an octave."""
 
 CELL = ["layer", "dim"]
 ROW = ["recipe", "method", "variant"]
@@ -43,6 +52,25 @@ class Scale:
         return f"matched by relative depth and width, nearest l/L and log2(d/H): layers {layers}; dims {dims}"
 
 
+def counterpart(kind: Kind, number: int, size: int, candidates: Iterable[int], other_size: int) -> int | None:
+    """The layer (or dim) of another backbone that stands for a layer (dim) of one with `size` layers (width `size`).
+
+    The nearest of `candidates` on the backbone of `other_size`, None where that is too far away or there is none.
+    """
+    share = Fraction(number, size)
+
+    def distance(other: int) -> Fraction:
+        theirs = Fraction(other, other_size)
+        # a ratio that is the same for twice and half orders as |log2| does, and is exact
+        return abs(share - theirs) if kind == "layer" else max(share / theirs, theirs / share)
+
+    nearest = min(((distance(other), other) for other in candidates), default=None)
+    if nearest is None:
+        return None
+    near = nearest[0] <= FAR_LAYER if kind == "layer" else nearest[0] ** 2 <= FAR_DIM
+    return nearest[1] if near else None
+
+
 def scale(
     layers: Iterable[int], dims: Iterable[int], other_layers: Iterable[int], other_dims: Iterable[int],
     shape: Cell, other_shape: Cell, place: str = "cells table",
@@ -62,8 +90,8 @@ def scale(
     if tuple(shape) == tuple(other_shape):
         found = [{number: number for number in mine if number in yours} for mine, yours in zip(own, other, strict=True)]
     else:
-        depth = _mutual(own[0], other[0], lambda a, b: abs(Fraction(a, shape[0]) - Fraction(b, other_shape[0])))
-        width = _mutual(own[1], other[1], lambda a, b: _octaves(Fraction(a, shape[1]) / Fraction(b, other_shape[1])))
+        depth = _mutual("layer", own[0], shape[0], other[0], other_shape[0])
+        width = _mutual("dim", own[1], shape[1], other[1], other_shape[1])
         found = [depth, width]
     for kind, pairs in zip(("layer", "dim"), found, strict=True):
         if not pairs:
@@ -136,15 +164,7 @@ def _lines(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*ROW, "published_recipe", "published_variant"])
 
 
-def _mutual(own: list[int], other: list[int], distance: Callable[[int, int], Fraction]) -> dict[int, int]:
-    nearest, back = {}, {}
-    for a in own:
-        nearest[a] = min((distance(a, b), b) for b in other)[1]
-    for b in other:
-        back[b] = min((distance(a, b), a) for a in own)[1]
-    return {a: b for a, b in nearest.items() if back[b] == a}
-
-
-def _octaves(ratio: Fraction) -> Fraction:
-    """A ratio that is the same for twice and half: it orders as |log2(ratio)| does, and is exact."""
-    return max(ratio, 1 / ratio)
+def _mutual(kind: Kind, own: list[int], size: int, other: list[int], other_size: int) -> dict[int, int]:
+    there = {a: counterpart(kind, a, size, other, other_size) for a in own}
+    back = {b: counterpart(kind, b, other_size, own, size) for b in other}
+    return {a: b for a, b in there.items() if b is not None and back[b] == a}

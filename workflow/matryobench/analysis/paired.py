@@ -13,6 +13,7 @@ permutation tests for correlation and regression coefficients", JASA 112, 2017).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from matryobench.errors import InputError
 
+REPLICATES = 10_000
+"""Least number of resamples per set; a large family takes more, see `enough`."""
 BLOCK = 1 << 16  # numbers per array of a block of resamples: 0.5 MB, so that a block stays in the cache
 
 
@@ -54,6 +57,18 @@ def bootstrap_p(differences: NDArray[np.float64]) -> float:
     """
     below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
     return min(1.0, 2 * (1 + min(below, above)) / (1 + len(differences)))
+
+
+def enough(tests: int, alpha: float, replicates: int | None) -> int:
+    """Resamples with which the least possible p, 2 in (1 + resamples), stays below alpha after Holm's correction."""
+    if replicates is None:
+        return max(REPLICATES, math.ceil(4 * tests / alpha))
+    if 2 * tests / (1 + replicates) >= alpha:
+        raise InputError(
+            f"significance: {replicates} resamples cannot show a difference among {tests} tests at {alpha:g}; take at "
+            f"least {math.ceil(4 * tests / alpha)}."
+        )
+    return replicates
 
 
 def bootstrap_tost(differences: NDArray[np.float64], margin: float) -> float:

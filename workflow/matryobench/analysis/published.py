@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from matryobench.analysis.cells import AVERAGE, COLUMNS, KEY, NATIVE, check
+from matryobench.analysis.frames import reading
 from matryobench.analysis.sizes import Flag
 from matryobench.errors import InputError, unknown_name
 from matryobench.grid import Cell
@@ -184,12 +185,8 @@ def read_sizes(path: Path, table: str) -> Published:
 
 
 def _read(path: Path, header: tuple[str, ...]) -> pd.DataFrame:
-    try:
+    with reading(path, "csv", "give the csv file of the published numbers"):
         raw = pd.read_csv(path, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give the csv file of the published numbers.") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as csv; write it again.") from error
     if tuple(raw.columns) != header:
         raise InputError(f"{path} must have exactly these columns: {', '.join(header)}.")
     for name in ("layer", "dim", "value"):

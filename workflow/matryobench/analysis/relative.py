@@ -15,6 +15,7 @@ import pandas as pd
 
 from matryobench.analysis.blocks import Block, write
 from matryobench.analysis.cells import AVERAGE, LINE, over_seeds, select
+from matryobench.analysis.frames import csv_text
 from matryobench.analysis.means import mark, titles_of
 from matryobench.analysis.tables import block_of
 from matryobench.errors import InputError, unknown_name
@@ -125,8 +126,7 @@ def write_relative(
     means = means.assign(dataset=AVERAGE)
     exact = pd.concat([values.assign(sets=1), means], ignore_index=True).rename(columns={"mean": "value"})
     columns = ["statistic", *_SET, *LINE, "layer", "dim", "value", "sd", "low", "high", "seeds", "sets"]
-    exact = exact[columns].astype({"seeds": "Int64"})
-    return write(stem, exact.to_csv(index=False, lineterminator="\n"), blocks)
+    return write(stem, csv_text(exact.astype({"seeds": "Int64"}), columns), blocks)
 
 
 def _chosen(values: pd.DataFrame, baseline: str, variant: str | None) -> str:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from matryobench.analysis import paired
 from matryobench.analysis.cells import NATIVE, select
-from matryobench.analysis.items import Key, read_items
-from matryobench.analysis.significance import _check_lengths, _check_values
+from matryobench.analysis.items import Key, check_lengths, check_values, read_items
 from matryobench.errors import InputError, unknown_name
 from matryobench.grid import Cell
 
@@ -151,7 +150,7 @@ def _scored(rows: pd.DataFrame, vectors: Sequence[pd.Series], gold: Mapping[str,
         values, own = _correlations(rows, stack, dataset, metric, gold)
     if stack.shape[1] < 2:
         raise InputError(f"{dataset}: one item cannot be tested with; compare on a set that has more.")
-    _check_values(rows, values)
+    check_values(rows, values)
     return ScoredSet(task, dataset, metric, rows, scores, values, own)
 
 
@@ -167,5 +166,5 @@ def _correlations(
     if dataset not in gold:
         raise unknown_name("comparison", "gold scores of set", dataset, gold)
     own = gold[dataset]
-    _check_lengths(rows, list(stack), len(own))
+    check_lengths(rows, list(stack), len(own))
     return paired.resampled_spearman(np.ones((1, len(own)), dtype=np.int64), own, stack)[:, 0], own

@@ -14,7 +14,6 @@ from matryobench.analysis import intervals, paired
 from matryobench.analysis.cells import AVERAGE
 from matryobench.analysis.intervals import Difference, Estimate, Replicated
 from matryobench.analysis.set_scores import Line, ScoredSet
-from matryobench.analysis.significance import _enough
 from matryobench.errors import InputError, unknown_name
 from matryobench.grid import Cell
 
@@ -189,7 +188,7 @@ def _count(test: Test, cells: int, options: Options) -> int:
     """Number of resamples; for tests that count them, enough for a family of `cells` tests."""
     if test in ("t", "bootstrap"):
         return options.replicates or ERROR_REPLICATES
-    return _enough(cells, options.alpha, options.replicates)
+    return paired.enough(cells, options.alpha, options.replicates)
 
 
 def _items(one: ScoredSet, options: Options) -> np.random.Generator:

@@ -9,7 +9,6 @@ occur in several pairs stretch. p values are corrected over all comparisons of o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,23 +16,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from matryobench.analysis import paired
+from matryobench.analysis import frames, paired
 from matryobench.analysis.cells import NATIVE
-from matryobench.analysis.items import Key, read_items
+from matryobench.analysis.items import Key, check_lengths, check_values, read_items
 from matryobench.analysis.sizes import at_sizes
 from matryobench.errors import InputError, unknown_name
-from matryobench.files import atomic_path
 from matryobench.grid import Cell
 
 COLUMNS = (
     *("task", "dataset", "metric", "recipe", "size", "layer", "dim", "method", "variant", "reference"),
     *("reference_variant", "difference", "p", "p_holm", "significant", "n_items", "test"),
 )
-REPLICATES = 10_000
-"""Least number of resamples per set; a large family takes more, see `_enough`."""
+_KIND = "a significance table"
 BOOTSTRAP, T_TEST = "paired bootstrap over pairs", "paired t-test over queries"
-
-_TOLERANCE = 1e-5  # items are float32
 
 
 def compare_sts(
@@ -60,7 +55,7 @@ def compare_sts(
     """
     rows = _rows(frame, sizes, sets, reference, variant)
     tests = sum(len(_comparisons(own, reference, variant)) for _, own in rows.groupby("dataset", sort=False))
-    count = _enough(tests, alpha, replicates)
+    count = paired.enough(tests, alpha, replicates)
     vectors = read_items(items, _keys(rows, "similarity"), item="item", layer="layer")
     found = []
     for dataset, own in rows.groupby("dataset", sort=False):
@@ -68,10 +63,10 @@ def compare_sts(
             raise unknown_name("significance", "gold scores of set", str(dataset), gold)
         scores = gold[str(dataset)]
         similarities = [vectors[key].to_numpy() for key in own["key"]]
-        _check_lengths(own, similarities, len(scores))
+        check_lengths(own, similarities, len(scores))
         stack = np.stack(similarities)
         observed = paired.resampled_spearman(np.ones((1, len(scores)), dtype=np.int64), scores, stack)[:, 0]
-        _check_values(own, observed)
+        check_values(own, observed)
         generator = np.random.default_rng([seed, *str(dataset).encode()])
         drawn = paired.replicates(scores, stack, generator, count)
         for first, second, row in _comparisons(own, reference, variant):
@@ -107,7 +102,7 @@ def compare_retrieval(
                         " evaluate both on the same collection."
                     )
             stack = np.stack([one.to_numpy(dtype=np.float64) for one in values])
-            _check_values(own, stack.mean(axis=1))
+            check_values(own, stack.mean(axis=1))
             for first, second, row in _comparisons(own, reference, variant):
                 p = paired.t_test(stack[first].mean(axis=0), stack[second].mean(axis=0))
                 found.append({**row, "p": p, "n_items": stack.shape[1], "test": T_TEST})
@@ -126,25 +121,12 @@ def note(table: pd.DataFrame, titles: Mapping[str, str], alpha: float = 0.05) ->
 
 def write(table: pd.DataFrame, path: Path) -> None:
     """Writes the table to `path` (.parquet) and beside it as .csv, each whole or not at all."""
-    if path.suffix != ".parquet":
-        raise ValueError(f"a significance table is written to a .parquet path, not {path}")
-    with atomic_path(path.with_suffix(".csv")) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
-    with atomic_path(path) as partial:
-        table.to_parquet(partial, index=False, engine="pyarrow")
+    frames.write(table, path, _KIND)
 
 
 def read(path: Path) -> pd.DataFrame:
     """The table that `write` left at `path` (.parquet); InputError where it is missing or is another table."""
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; run the step that compares the methods first.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a significance table; write it again.") from error
-    if tuple(table.columns) != COLUMNS:
-        raise InputError(f"{path} is not a significance table; its columns must be {', '.join(COLUMNS)}.")
-    return table
+    return frames.read(path, _KIND, COLUMNS, "run the step that compares the methods first")
 
 
 def _rows(
@@ -166,18 +148,6 @@ def _rows(
     if variant is not None and variant not in held:
         raise unknown_name("significance", f"variant of the reference {reference!r}", variant, held)
     return found
-
-
-def _enough(tests: int, alpha: float, replicates: int | None) -> int:
-    """Resamples with which the least possible p, 2 in (1 + resamples), stays below alpha after Holm's correction."""
-    if replicates is None:
-        return max(REPLICATES, math.ceil(4 * tests / alpha))
-    if 2 * tests / (1 + replicates) >= alpha:
-        raise InputError(
-            f"significance: {replicates} resamples cannot show a difference among {tests} tests at {alpha:g}; take at "
-            f"least {math.ceil(4 * tests / alpha)}."
-        )
-    return replicates
 
 
 def _keys(rows: pd.DataFrame, column: str) -> dict[Key, str]:
@@ -210,26 +180,6 @@ def _comparisons(
             }  # fmt: skip
             found.append((one.index.to_numpy(), base.index.to_numpy(), row))
     return found
-
-
-def _check_lengths(rows: pd.DataFrame, similarities: Sequence[NDArray[np.float32]], pairs: int) -> None:
-    for run, dataset, one in zip(rows["run_id"], rows["dataset"], similarities, strict=True):
-        if len(one) != pairs:
-            raise InputError(
-                f"{dataset}: run {run} has {len(one)} items and the set {pairs} pairs; evaluate the run again."
-            )
-
-
-def _check_values(rows: pd.DataFrame, observed: NDArray[np.float64]) -> None:
-    """Items that do not give the value of the cells table belong to another evaluation or another order of pairs."""
-    for (run, dataset, value), own in zip(
-        rows[["run_id", "dataset", "value"]].itertuples(index=False, name=None), observed, strict=True
-    ):
-        if not abs(own - value) < _TOLERANCE:
-            raise InputError(
-                f"{dataset}: the items of run {run} give {own:.6f} and the cells table {value:.6f}; "
-                "evaluate the run again, so that both come from one evaluation."
-            )
 
 
 def _table(rows: Sequence[Mapping[str, object]], alpha: float) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from matryobench.analysis.blocks import MISSING, Block, number, to_latex, to_markdown
 from matryobench.analysis.cells import AVERAGE, LINE, select
+from matryobench.analysis.frames import csv_text
 from matryobench.analysis.means import mark, titles_of
 from matryobench.errors import InputError, unknown_name
 from matryobench.files import write_text
@@ -124,8 +125,7 @@ def write_sizes(
         blocks.append(_block(title, _marked(cells, rivals_not, decimals), columns, sizes, titles, look))
         tables.append(_wide(cells, list(columns), sizes, flags))
     notes = _notes(flags, bool(look.differ), note, [name for name in averaged if name not in kept])
-    exact = pd.concat(tables, ignore_index=True).to_csv(index=False, lineterminator="\n")
-    return _write(stem, exact, blocks, notes)
+    return _write(stem, csv_text(pd.concat(tables, ignore_index=True)), blocks, notes)
 
 
 def _averaged(sets: Mapping[str, str], average: Sequence[str] | None) -> list[str]:

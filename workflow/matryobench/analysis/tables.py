@@ -16,6 +16,7 @@ import pandas as pd
 
 from matryobench.analysis.blocks import MISSING, Block, number, write
 from matryobench.analysis.cells import AVERAGE, LINE
+from matryobench.analysis.frames import csv_text
 from matryobench.analysis.means import band_means, bands_of, grid, is_partial, marginal_means, mark, wins
 from matryobench.errors import InputError, unknown_name
 
@@ -66,13 +67,12 @@ def write_summary(
         one = counts[[*LINE, "cells"]].assign(value=counts[name], statistic=name, scope="all_cells")
         tidy.append(one)
     columns = ["statistic", "scope", *LINE, "layer", "dim", "value", "cells"]
-    exact = pd.concat(tidy, ignore_index=True).reindex(columns=columns)
-    exact[["layer", "dim"]] = exact[["layer", "dim"]].astype("Int64")
+    exact = csv_text(pd.concat(tidy, ignore_index=True), columns)
     shown = counts[["recipe", "title", "variant", "cells", "compared", "strictly_best", "tied_best"]].astype("str")
     header = ("recipe", "method", "variant", "cells", "compared", "strictly best", "tied best")
     title = f"{metric}, {dataset}, cells where a method is best among those that have the cell"
     blocks.append(Block(title, header, tuple(shown.itertuples(index=False, name=None)), 3, 1))
-    return write(stem, exact.to_csv(index=False, lineterminator="\n"), blocks)
+    return write(stem, exact, blocks)
 
 
 def write_bands(
@@ -103,7 +103,7 @@ def write_bands(
     for name in ("low", "high"):
         exact[name] = exact["band"].map({band.title: getattr(band, name) for band in wanted})
     columns = ["statistic", "scope", *LINE, "band", "low", "high", "value", "cells"]
-    return write(stem, exact[columns].to_csv(index=False, lineterminator="\n"), blocks)
+    return write(stem, csv_text(exact, columns), blocks)
 
 
 def write_sets(
@@ -168,7 +168,7 @@ def _wide(cells: pd.DataFrame, keys: Sequence[str], column: str, columns: Mappin
     spread = bool(cells["sd"].notna().any())
     order = [(name, key) for key in columns for name in ("mean", "sd")[: 1 + spread]]
     exact = wide[order].set_axis([columns[key] + " sd" * (name == "sd") for name, key in order], axis=1)
-    return str(exact.reset_index().to_csv(index=False, lineterminator="\n"))
+    return csv_text(exact.reset_index())
 
 
 def _means_block(

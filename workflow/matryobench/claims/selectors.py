@@ -1,22 +1,19 @@
 """From cells in a paper's numbers to cells of the grid at hand.
 
 On the paper's own backbone (the same last layer and full width) numbers mean themselves. On another one, and unless a
-selector is absolute, layer l means the grid's layer with the nearest l/L, and dim d the one with the nearest
-log2(d/H); a counterpart further away than half a step of the paper's grid (a twelfth of the depth, half an octave of
-the width) is none. Bounds such as <=32 are bounds on l/L and d/H.
+selector is absolute, a layer or dim means its counterpart on the grid at hand (`analysis.matching.counterpart`; several
+numbers of the paper may mean one). Bounds such as <=32 are bounds on l/L and d/H.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from matryobench.analysis.matching import counterpart
 from matryobench.claims.spec import Cells, Paper
 from matryobench.grid import Cell
 
-FAR_LAYER = 1 / 12  # of the depth
-FAR_DIM = 0.5  # octaves
 EPSILON = 1e-9
 
 
@@ -95,14 +92,7 @@ def _counterpart(value: int, axis: int, cells: Cells, grids: Grids) -> int | Non
     values = sorted({cell[axis] for cell in grids.cells})
     if _literal(cells, grids):
         return value if value in values else None
-    own, reference = grids.shape[axis], grids.reference[axis]
-
-    def distance(candidate: int) -> float:
-        ratio = (candidate / own) / (value / reference)
-        return abs(candidate / own - value / reference) if axis == 0 else abs(math.log2(ratio))
-
-    nearest = min(values, key=lambda candidate: (round(distance(candidate), 9), candidate))
-    return nearest if distance(nearest) <= (FAR_LAYER, FAR_DIM)[axis] + EPSILON else None
+    return counterpart(("layer", "dim")[axis], value, grids.reference[axis], values, grids.shape[axis])
 
 
 def _literal(cells: Cells, grids: Grids) -> bool:

@@ -30,6 +30,7 @@ def fetch_data(plan: Plan, name: str, out: Path) -> int:
     from matryobench.data.registry import find_dataset
 
     spec = find_dataset(plan.datasets, name, "--dataset")
+    _check_mteb_name(plan, name)
     if spec.mined is not None or spec.composed is not None:
         return _derive_data(plan, name, spec, out)
     mirror, offline = Mirror(plan.experiment.mirror), plan.experiment.offline
@@ -39,6 +40,21 @@ def fetch_data(plan: Plan, name: str, out: Path) -> int:
     table, meta = fetch_dataset(name, spec, mirror, offline)
     write_table(table, out, meta)
     return int(table.num_rows)
+
+
+def _check_mteb_name(plan: Plan, dataset: str) -> None:
+    """A set's name of an mteb task is looked up with its test texts: importing mteb takes seconds, too many for every
+    plan, and evaluation, which needs the name, comes after training."""
+    for family, sets in plan.mteb.evaluate.items() if plan.experiment.mteb is not None else ():
+        for name in sets:
+            if family == "classification":
+                tested, task = plan.classifications[name].test, plan.classifications[name].mteb_task
+            else:
+                tested, task = plan.collections[name].queries, plan.collections[name].mteb_task
+            if tested == dataset and task is not None:
+                from matryobench.evaluation.mteb_tasks import find_task
+
+                find_task(f"{name}.mteb_task", task, family)
 
 
 def _derive_data(plan: Plan, name: str, spec: DatasetSpec, out: Path) -> int:

@@ -169,11 +169,10 @@ def _evaluate_cell(task: TableTask, model: Any, out: Path) -> tuple[float, dict[
     """The main score of a cell and its value per item; writes mteb's own result."""
     import mteb
 
-    with _per_query(task.task) as queries:
-        found = mteb.evaluate(
-            model, task.task, cache=None, co2_tracker=False, show_progress_bar=False,
-            encode_kwargs={"batch_size": 32, "show_progress_bar": False},
-        )  # fmt: skip
+    found = mteb.evaluate(
+        model, task.task, cache=None, co2_tracker=False, show_progress_bar=False,
+        encode_kwargs={"batch_size": 32, "show_progress_bar": False},
+    )  # fmt: skip
     result = found.task_results[0]
     meta = model.mteb_model_meta
     path = mteb.ResultCache(out).get_task_result_path(result.task_name, meta)
@@ -185,30 +184,11 @@ def _evaluate_cell(task: TableTask, model: Any, out: Path) -> tuple[float, dict[
     if "scores_per_experiment" in scores:
         items = {str(number): float(one[metric]) for number, one in enumerate(scores["scores_per_experiment"])}
     else:  # pytrec_eval's names of the values per query: ndcg_cut_10 and map_cut_10, recall_100
+        queries = getattr(task.task, "per_query", None) or {}
         keys = [metric.replace("_at_", "_cut_"), metric.replace("_at_", "_")]
         key = next((key for key in keys if queries and key in next(iter(queries.values()))), None)
         items = {query: float(one[key]) for query, one in sorted(queries.items())} if key else {}
     return float(scores["main_score"]), items
-
-
-@contextmanager
-def _per_query(task: Any) -> Iterator[dict[str, dict[str, float]]]:
-    """What a retrieval task computes per query, which mteb's result leaves out; empty for other tasks."""
-    found: dict[str, dict[str, float]] = {}
-    original = getattr(task, "task_specific_scores", None)
-    if original is None:
-        yield found
-        return
-
-    def and_keep(scores: dict[str, dict[str, float]], *arguments: Any, **named: Any) -> Any:
-        found.update(scores)
-        return original(scores, *arguments, **named)
-
-    task.task_specific_scores = and_keep
-    try:
-        yield found
-    finally:
-        del task.task_specific_scores
 
 
 def metric_name(name: str) -> str:

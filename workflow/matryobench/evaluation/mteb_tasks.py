@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict
 from mteb import get_task
 from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
-from mteb.get_tasks import _TASKS_REGISTRY
+from mteb.get_tasks import TASK_LIST
 
 from matryobench.data.classifications import check_classification, label_numbers
 from matryobench.data.collection_tables import check_collection
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MTEB_VERSION = importlib.metadata.version("mteb")
 ENGLISH = "eng-Latn"
+_FAMILIES: dict[Family, type[Any]] = {"classification": AbsTaskClassification, "retrieval": AbsTaskRetrieval}
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,21 @@ class _Classification(AbsTaskClassification):
         super().__init__()
 
 
-class _Retrieval(AbsTaskRetrieval):
+class PerQuery(AbsTaskRetrieval):
+    """A retrieval task that keeps what it computed per query of its last evaluation, which mteb's results leave out.
+
+    `per_query`: query id -> pytrec_eval's name of a metric -> value.
+    """
+
+    per_query: dict[str, dict[str, float]] | None = None
+
+    def task_specific_scores(self, scores: dict[str, dict[str, float]], *arguments: Any, **named: Any) -> Any:
+        """mteb's hook for further scores of a task, which gets those of all queries."""
+        self.per_query = dict(scores)
+        return super().task_specific_scores(scores, *arguments, **named)
+
+
+class _Retrieval(PerQuery):
     """A retrieval task with mteb's defaults and metadata of its own."""
 
     def __init__(self, metadata: TaskMetadata, ignore_identical_ids: bool) -> None:
@@ -138,7 +153,7 @@ def _classification(tables: ClassificationTables) -> TableTask:
     task = (
         _Classification(_metadata(tables.name, "Classification", "accuracy", revision))
         if tables.mteb_task is None
-        else _known(tables, AbsTaskClassification, revision)
+        else _known(tables, revision)
     )
     if task.is_cross_validation or not isinstance(task.input_column_name, str):
         raise InputError(
@@ -170,7 +185,7 @@ def _retrieval(tables: RetrievalTables) -> TableTask:
     task = (
         _Retrieval(_metadata(tables.name, "Retrieval", "ndcg_at_10", revision), tables.exclude_own_id)
         if tables.mteb_task is None
-        else _known(tables, AbsTaskRetrieval, revision)
+        else _known(tables, revision)
     )
     split, subset = _part(task, tables)
     columns = {new: tables.passages.column(old).to_pylist() for new, old in _PASSAGES.items()}
@@ -190,21 +205,33 @@ def _retrieval(tables: RetrievalTables) -> TableTask:
 _PASSAGES = {"id": "doc_id", "title": "title", "text": "text"}
 
 
-def _known(tables: Tables, family: type[Any], revision: str) -> Any:
-    """mteb's task of the name, its data marked as being ours."""
-    place, name = f"{tables.name}.mteb_task", tables.mteb_task or ""
-    if name not in _TASKS_REGISTRY:
-        near = difflib.get_close_matches(name, list(_TASKS_REGISTRY), n=3, cutoff=0.5)
+def find_task(place: str, name: str, family: Family) -> Any:
+    """mteb's task of that name, without its data; `place` names the entry and key in errors.
+
+    Raises InputError where mteb does not know the name, and where its task is of another family.
+    """
+    names = [one.metadata.name for one in TASK_LIST]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise InputError(
             f"{place}: mteb {MTEB_VERSION} knows no task {name!r}; {hint}Correct the name, or remove it for a plain "
-            f"{tables.family} task."
+            f"{family} task."
         )
     task = get_task(name)
-    if not isinstance(task, family) or task.is_aggregate:
+    if not isinstance(task, _FAMILIES[family]) or task.is_aggregate:
         raise InputError(
-            f"{place}: mteb's {name} is a {task.metadata.type} task and not one of {tables.family}; name one that is, or none."
+            f"{place}: mteb's {name} is a {task.metadata.type} task and not one of {family}; name one that is, or none."
         )
+    return task
+
+
+def _known(tables: Tables, revision: str) -> Any:
+    """mteb's task of the tables' name, its data marked as being ours."""
+    task = find_task(f"{tables.name}.mteb_task", tables.mteb_task or "", tables.family)
+    if isinstance(task, AbsTaskRetrieval):
+        kind = type(task)
+        task = type(kind.__name__, (PerQuery, kind), {})()
     ours = {"path": f"matryobench/{tables.name}", "revision": revision}
     task.metadata = task.metadata.model_copy(update={"dataset": ours})
     return task

@@ -73,7 +73,7 @@ def evaluate_standalone(request: Request) -> None:
     frame = {"sts": _sts, "retrieval": _retrieval, "mteb": _mteb}[request.task](request)
 
     from matryobench.analysis import cells
-    from matryobench.evaluation.printing import print_grids
+    from matryobench.printing.grids import print_grids
 
     cells.write(frame, request.out)
     if frame["dataset"].nunique() > 1:

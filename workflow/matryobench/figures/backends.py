@@ -36,21 +36,19 @@ def draw(
     two. Raises InputError as `analysis.backends.paired` and `theme.lines` do.
     """
     pairs = paired(frame, dataset=dataset, metric=metric)
-    lines = {(line.method, line.variant): line for line in theme.lines(pairs, styles)}
+    lines = theme.lines(pairs, styles)
     rows = theme.recipe_titles(pairs, recipes)
     layers, dims = sorted(pairs["layer"].unique()), sorted(pairs["dim"].unique())
     statistics = agreement(pairs, _GROUP).set_index(_GROUP)
     panels: list[matrices.Panel] = []
     points: dict[int, tuple[pd.DataFrame, theme.Line, str]] = {}  # by the panel's id, as titles may repeat
-    for recipe, recipe_title in rows.items():
-        for (method, variant), line in lines.items():
-            own = pairs[(pairs["recipe"] == recipe) & (pairs["method"] == method) & (pairs["variant"] == variant)]
-            for backend, cells in own.groupby("backend"):
-                name = f"{line.title}, {recipe_title}" if len(rows) > 1 else line.title
-                title = f"{name}, {backend}"
+    for recipe in rows:
+        for line in lines:
+            for backend, cells in theme.rows_of(pairs, line, recipe).groupby("backend"):
+                title = f"{theme.line_title(line, recipe, rows)}, {backend}"
                 mean = cells.groupby(_CELL, as_index=False)["difference"].mean()
                 panels.append(matrices.Panel(recipe, title, matrices.on_grid(mean, "difference", layers, dims)))
-                found = statistics.loc[(recipe, method, variant, backend)]
+                found = statistics.loc[(recipe, line.method, line.variant, backend)]
                 points[id(panels[-1])] = (cells, line, _note(found["pearson"], found["largest_absolute"]))
     differences = [float(value) for panel in panels for value in panel.values.stack().dropna()]
 

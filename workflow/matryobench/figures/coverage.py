@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matryobench.analysis.cells import over_seeds, select
 from matryobench.errors import InputError
 from matryobench.figures import heatmaps, matrices, theme
-from matryobench.figures.theme import Line, Style
+from matryobench.figures.theme import Style
 
 COLOURS = "Blues"
 THROUGH = "0.9"  # grey of cells that only a wider width trains
@@ -47,9 +47,9 @@ def draw(
     known = coverage[(coverage["task"] == task) & coverage["side"].isin(["both", "query"])]
     wanted = theme.recipe_titles(means, recipes)
     rows = []
-    for recipe, recipe_title in wanted.items():
+    for recipe in wanted:
         for line in theme.lines(means, styles, titles):
-            scored, trained = _of(means, line, recipe), _of(known, line, recipe)
+            scored, trained = theme.rows_of(means, line, recipe), theme.rows_of(known, line, recipe)
             if scored.empty:
                 continue
             if trained.empty:
@@ -57,7 +57,7 @@ def draw(
                     f"coverage table: {line.method} ({line.variant}, recipe {recipe}) of {task} is missing; write the"
                     " table for the experiment that the scores are from."
                 )
-            title = f"{line.title}, {recipe_title}" if len(wanted) > 1 else line.title
+            title = theme.line_title(line, recipe, wanted)
             rows.append((title + (" (query side)" if "query" in set(trained["side"]) else ""), trained, scored))
     kinds = [kind for kind in KINDS if kind == "base" or any(t[f"{kind}_through"].any() for _, t, _ in rows)]
     layers = sorted({layer for _, t, s in rows for part in (t, s) for layer in part["layer"]})
@@ -78,9 +78,9 @@ def draw(
         for place, (title, trained, scored) in enumerate(rows):
             for ax, kind in zip(axes[place], kinds, strict=False):
                 panel = matrices.Panel("", title, _map(trained, kind, layers, dims))
-                matrices._matrix(ax, panel, weight_norm, weights, weight_text, size)
+                matrices.draw_matrix(ax, panel, weight_norm, weights, weight_text, size)
             panel = matrices.Panel("", title, matrices.on_grid(scored, "mean", layers, dims))
-            matrices._matrix(axes[place, -1], panel, score_norm, quality, printed, size)
+            matrices.draw_matrix(axes[place, -1], panel, score_norm, quality, printed, size)
             for column, (ax, name) in enumerate(zip(axes[place], [*(KINDS[k] for k in kinds), "score"], strict=True)):
                 label = f"{title}: {name}" if column == 0 else name
                 ax.set_title(theme.wrapped(label, inner * 1.15), pad=3)
@@ -112,10 +112,6 @@ def weight_text(weight: float) -> str:
     if abs(weight - round(weight)) < 5e-3 and weight >= 0.5:
         return str(round(weight))
     return f"{weight:.1f}" if weight >= 10 else f"{weight:.{2 if weight >= 0.095 else 3}f}".removeprefix("0")
-
-
-def _of(rows: pd.DataFrame, line: Line, recipe: str) -> pd.DataFrame:
-    return rows[(rows["method"] == line.method) & (rows["variant"] == line.variant) & (rows["recipe"] == recipe)]
 
 
 def _map(trained: pd.DataFrame, kind: str, layers: list[int], dims: list[int]) -> pd.DataFrame:

@@ -57,12 +57,12 @@ def draw(
     means = means.join(reference.rename("reference"), on=cell)
     means["difference"] = means["mean"] - means["reference"]
     panels = []
-    for recipe, recipe_title in rows.items():
+    for recipe in rows:
         for line in lines:
-            at = (means["recipe"] == recipe) & (means["method"] == line.method) & (means["variant"] == line.variant)
-            if line is not base and means.loc[at, "difference"].notna().any():
-                title = f"{line.title}, {recipe_title}" if len(rows) > 1 else line.title
-                panels.append(matrices.Panel(recipe, title, matrices.on_grid(means[at], "difference", layers, dims)))
+            own = theme.rows_of(means, line, recipe)
+            if line is not base and own["difference"].notna().any():
+                title = theme.line_title(line, recipe, rows)
+                panels.append(matrices.Panel(recipe, title, matrices.on_grid(own, "difference", layers, dims)))
     if not panels:
         raise InputError(f"no method shares a cell with baseline {baseline!r} ({variant}); evaluate one on its cells.")
     shared = [float(value) for panel in panels for value in panel.values.to_numpy().ravel() if math.isfinite(value)]

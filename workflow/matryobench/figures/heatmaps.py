@@ -34,12 +34,12 @@ def draw(
     layers, dims = sorted(means["layer"].unique()), sorted(means["dim"].unique())
     panels = []
     lines = theme.lines(means, styles, titles)
-    for recipe, recipe_title in rows.items():
+    for recipe in rows:
         for line in lines:
-            at = (means["recipe"] == recipe) & (means["method"] == line.method) & (means["variant"] == line.variant)
-            if at.any():
-                title = f"{line.title}, {recipe_title}" if len(rows) > 1 else line.title
-                panels.append(matrices.Panel(recipe, title, matrices.on_grid(means[at], "mean", layers, dims)))
+            own = theme.rows_of(means, line, recipe)
+            if not own.empty:
+                title = theme.line_title(line, recipe, rows)
+                panels.append(matrices.Panel(recipe, title, matrices.on_grid(own, "mean", layers, dims)))
     norm = matrices.normalised(means["mean"].min(), means["mean"].max())
     printed = matrices.compact(list(means["mean"]), signed=False)
     label = theme.metric_title(metric, dataset)

@@ -1,16 +1,20 @@
-"""The lines of methods: how one looks, its band over seeds, and the legend above a figure."""
+"""The lines of methods: how one looks, its band over seeds, the axis of dims, and the legend above a figure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import NullLocator
 
+from matryobench.figures import theme
 from matryobench.figures.theme import Line
 
 
@@ -21,6 +25,36 @@ def draw_line(ax: Axes, places: Sequence[int], values: pd.DataFrame, line: Line)
         low, high = values["low"].to_numpy(), values["high"].to_numpy()
         ax.fill_between(places, low, high, color=line.colour, alpha=0.18, linewidth=0)
         ax.vlines(places, low, high, color=line.colour, linewidth=0.7)  # a lone point has no band
+
+
+def draw_lines(
+    ax: Axes,
+    inside: pd.DataFrame,
+    lines: Sequence[Line],
+    column: str,
+    order: Sequence[int | str],
+    places: Sequence[int],
+) -> None:
+    """Draws the lines of one panel: at `places` the values that `column` has in `order`, a gap where one is missing.
+
+    `inside` holds rows of `cells.over_seeds` or of its form, of one recipe.
+    """
+    for line in lines:
+        own = inside[(inside["method"] == line.method) & (inside["variant"] == line.variant)]
+        if not own.empty:
+            on_grid = own.set_index(column)[["mean", "low", "high", "seeds"]].reindex(order)  # NaN breaks the line
+            draw_line(ax, places, on_grid, line)
+
+
+def dims_axis(ax: Axes, dims: Sequence[int], inches: float, beyond: float) -> None:
+    """An x axis of dims in octaves, `inches` wide with `beyond` octaves on either side; labels that fit, upright if need be."""
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(dims[0] / 2**beyond, dims[-1] * 2**beyond)
+    ax.xaxis.set_minor_locator(NullLocator())
+    positions = list(np.log2(dims) * inches * theme.POINTS / (math.log2(dims[-1] / dims[0]) + 2 * beyond))
+    upright = max(len(str(dim)) for dim in dims) * theme.CHARACTER * theme.SMALL + 3 > theme.closest(positions)
+    labelled = set(theme.thinned(positions, theme.SMALL * 0.85)) if upright else set(range(len(dims)))
+    ax.set_xticks(dims, [str(dim) if at in labelled else "" for at, dim in enumerate(dims)], rotation=90 * upright)
 
 
 def add_legend(figure: Figure, lines: Sequence[Line], columns: int) -> None:

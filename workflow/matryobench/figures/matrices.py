@@ -80,7 +80,7 @@ def draw(
                     top.set_axis_off()
                     ax.set_axis_off()
                     continue
-                _matrix(ax, row[place], norm, scale, printed, size)
+                draw_matrix(ax, row[place], norm, scale, printed, size)
                 if above is not None:
                     above(top, row[place])
                 top.set_title(titles[row[place].title], pad=3)
@@ -120,9 +120,10 @@ def readable(rgba: Iterable[float]) -> str:
     return "black" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "white"
 
 
-def _matrix(
+def draw_matrix(
     ax: Axes, panel: Panel, norm: Normalize, scale: ScalarMappable, printed: Callable[[float], str], size: float
 ) -> None:
+    """Draws a panel's matrix with its values as text of `size` points; cells without a value are hatched."""
     values = panel.values.to_numpy(dtype="float64")
     # vector cells over a hatched background: what is not drawn was not evaluated
     ax.patch.set(facecolor="white", edgecolor="0.75", hatch=HATCH)

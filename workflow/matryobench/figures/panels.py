@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from matryobench.analysis.cells import over_seeds, select
 from matryobench.figures import theme
-from matryobench.figures.lines import add_legend, draw_line
+from matryobench.figures.lines import add_legend, dims_axis, draw_lines
 from matryobench.figures.theme import Line, Style
 
 ROW, TALL = 1.4, 1.9  # height of a row of panels, inches
@@ -66,7 +64,7 @@ def draw(
                     ax.set_axis_off()
                     continue
                 inside = means[(means["recipe"] == recipe) & (means["layer"] == layers[place])]
-                _panel(ax, inside, lines, dims, panel)
+                draw_panel(ax, inside, lines, dims, panel)
                 if row == 0 or deep > 1:
                     ax.set_title(f"layer {layers[place]}", pad=3)
                 below = place + columns < len(layers) or (block + 1 < len(rows) and column < len(layers))
@@ -83,18 +81,7 @@ def draw(
     return figure
 
 
-def _panel(ax: Axes, inside: pd.DataFrame, lines: list[Line], dims: list[int], inches: float) -> None:
+def draw_panel(ax: Axes, inside: pd.DataFrame, lines: list[Line], dims: list[int], inches: float) -> None:
     """Draws the lines of one (recipe, layer); `inside` holds the rows of `over_seeds`, `inches` its width."""
-    for line in lines:
-        own = inside[(inside["method"] == line.method) & (inside["variant"] == line.variant)]
-        if own.empty:
-            continue
-        on_grid = own.set_index("dim")[["mean", "low", "high", "seeds"]].reindex(dims)  # NaN breaks the line
-        draw_line(ax, dims, on_grid, line)
-    ax.set_xscale("log", base=2)
-    ax.set_xlim(dims[0] / 2**0.35, dims[-1] * 2**0.35)
-    ax.xaxis.set_minor_locator(NullLocator())
-    positions = np.log2(dims) * inches * theme.POINTS / (math.log2(dims[-1] / dims[0]) + 0.7)
-    upright = max(len(str(dim)) for dim in dims) * theme.CHARACTER * theme.SMALL + 3 > theme.closest(list(positions))
-    labelled = set(theme.thinned(list(positions), theme.SMALL * 0.85)) if upright else set(range(len(dims)))
-    ax.set_xticks(dims, [str(dim) if at in labelled else "" for at, dim in enumerate(dims)], rotation=90 * upright)
+    draw_lines(ax, inside, lines, "dim", dims, dims)
+    dims_axis(ax, dims, inches, 0.35)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from matryobench.analysis.relative import STATISTICS, over_sets, relative
 from matryobench.figures import theme
-from matryobench.figures.lines import add_legend, look
+from matryobench.figures.lines import add_legend, dims_axis, look
 from matryobench.figures.theme import Line, Style
 from matryobench.tasks import FAMILY_METRICS
 
@@ -95,14 +95,7 @@ def _panel(ax: Axes, inside: pd.DataFrame, lines: Sequence[Line], dims: Sequence
     low, high = (end if end == end else mean for end, mean in zip(ends, (low, high), strict=True))  # NaN: no bars
     pad = 0.06 * (high - low) or 0.05
     ax.set_ylim(low - pad, high + pad)
-    ax.set_xscale("log", base=2)
-    ax.set_xlim(dims[0] / 2**0.5, dims[-1] * 2**0.5)
-    ax.xaxis.set_minor_locator(NullLocator())
-    positions = list(np.log2(dims) * inches * theme.POINTS / (math.log2(dims[-1] / dims[0]) + 1.0))
-    width = max(len(str(dim)) for dim in dims) * theme.CHARACTER * theme.SMALL + 3
-    upright = width > theme.closest(positions)
-    labelled = set(theme.thinned(positions, theme.SMALL * 0.85)) if upright else set(range(len(dims)))
-    ax.set_xticks(dims, [str(dim) if at in labelled else "" for at, dim in enumerate(dims)], rotation=90 * upright)
+    dims_axis(ax, dims, inches, 0.5)
 
 
 def _percent(value: float, _: int | None) -> str:

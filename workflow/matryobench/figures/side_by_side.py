@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,13 +21,38 @@ from matryobench.analysis.matching import ROW, Scale, matched
 from matryobench.analysis.published import SHAPE
 from matryobench.figures import differences, heatmaps, matrices, theme
 from matryobench.figures.lines import add_legend
-from matryobench.figures.matrices import _matrix
+from matryobench.figures.matrices import draw_matrix
 from matryobench.figures.panels import ROW as PANEL_HEIGHT
-from matryobench.figures.panels import _panel
+from matryobench.figures.panels import draw_panel
 from matryobench.figures.theme import Line, Style
 from matryobench.grid import Cell
 
 SIDES = ("published", "ours", "ours \N{MINUS SIGN} published")
+
+
+class Options(TypedDict, total=False):
+    """What both figures may be told. `shape` and `published_shape` are (L, H) of the backbones, see
+    `analysis.matching.matched`. `recipes` gives recipes their titles and order, `methods` restricts the figure to some,
+    and `titles` gives methods other titles in it.
+    """
+
+    shape: Cell | None
+    published_shape: Cell
+    recipes: Mapping[str, str] | None
+    methods: Sequence[str] | None
+    titles: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What both figures stand on: `rows` of `matched`, the published layers and dims, recipe -> title, and the note."""
+
+    rows: pd.DataFrame
+    rule: Scale
+    layers: list[int]
+    dims: list[int]
+    recipes: dict[str, str]
+    note: str
 
 
 def draw(
@@ -35,30 +62,22 @@ def draw(
     *,
     dataset: str,
     metric: str,
-    shape: Cell | None = None,
-    published_shape: Cell = SHAPE,
-    recipes: Mapping[str, str] | None = None,
-    methods: Sequence[str] | None = None,
-    titles: Mapping[str, str] | None = None,
+    **options: Unpack[Options],
 ) -> Figure:
     """A column per (published) layer, dims on x, and per recipe three rows: published, ours, ours minus published.
 
     `frame` and `published` are cells tables; only lines and cells that both have are drawn, and the first two rows have
-    one y axis. With several seeds ours is their mean and range. `shape` and `published_shape` are (L, H) of the
-    backbones, see `analysis.matching.matched`. `recipes` gives recipes their titles and order, `methods` restricts the
-    figure to some, and `titles` gives methods other titles in it. Raises InputError as `matched` and `theme.lines` do.
+    one y axis. With several seeds ours is their mean and range. Raises InputError as `matched` and `theme.lines` do.
     """
-    rows, rule = _matched(frame, published, dataset, metric, shape, published_shape, methods)
-    sides = _sides(rows)
-    named = theme.recipe_titles(rows, recipes)
-    lines = {recipe: _lines(sides, recipe, styles, titles) for recipe in named}
-    layers, dims = sorted(rows["published_layer"].unique()), sorted(rows["published_dim"].unique())
+    shown = _shown(frame, published, dataset, metric, options)
+    rule, layers, dims, named = shown.rule, shown.layers, shown.dims, shown.recipes
+    sides = _sides(shown.rows)
+    lines = {recipe: _lines(sides, recipe, styles, options.get("titles")) for recipe in named}
     entries = {line.title: line for line in _ordered(lines.values(), styles)}
     legend = theme.legend_columns(list(entries), theme.WIDTH)
-    notes = _note(rule, theme.WIDTH)
     with theme.context():
         height = PANEL_HEIGHT * len(SIDES) * len(named) + 0.6 + 0.16 * math.ceil(len(entries) / legend)
-        height += 0.12 * notes.count("\n")
+        height += 0.12 * shown.note.count("\n")
         figure = Figure(figsize=(theme.WIDTH, height), layout=theme.layout())
         axes = figure.subplots(len(SIDES) * len(named), len(layers), squeeze=False)
         panel = (theme.WIDTH - 0.7) / len(layers) - 0.08
@@ -67,7 +86,7 @@ def draw(
             for at, side in enumerate(SIDES):
                 row = axes[block * len(SIDES) + at]
                 for layer, ax in zip(layers, row, strict=True):
-                    _panel(ax, own[at][own[at]["layer"] == layer], lines[recipe][min(at, 1)], dims, panel)
+                    draw_panel(ax, own[at][own[at]["layer"] == layer], lines[recipe][min(at, 1)], dims, panel)
                     ax.tick_params(labelbottom=at == len(SIDES) - 1, labelleft=layer == layers[0])
                     if at == 2:
                         ax.axhline(0.0, color="0.6", linewidth=0.7, zorder=1)
@@ -77,7 +96,7 @@ def draw(
                 row[0].set_ylabel(theme.wrapped(label, PANEL_HEIGHT * theme.POINTS * 0.9), labelpad=2)
             _share_y([*axes[block * len(SIDES)], *axes[block * len(SIDES) + 1]])
             _share_y(list(axes[block * len(SIDES) + 2]))
-        figure.supxlabel(f"embedding dimension{'' if rule.same else ' (published)'}\n{notes}".rstrip())
+        figure.supxlabel(f"embedding dimension{'' if rule.same else ' (published)'}\n{shown.note}".rstrip())
         figure.supylabel(theme.wrapped(theme.metric_title(metric, dataset), (height - 0.4) * theme.POINTS))
         add_legend(figure, list(entries.values()), legend)
     return figure
@@ -90,24 +109,19 @@ def draw_heatmaps(
     *,
     dataset: str,
     metric: str,
-    shape: Cell | None = None,
-    published_shape: Cell = SHAPE,
-    recipes: Mapping[str, str] | None = None,
-    methods: Sequence[str] | None = None,
-    titles: Mapping[str, str] | None = None,
+    **options: Unpack[Options],
 ) -> Figure:
     """A row per recipe and line of ours with three heat-maps: published, ours (one colour scale), ours minus published.
 
     The parameters are those of `draw`; blue is above the published value, red below, hatched cells are not in both.
     """
-    rows, rule = _matched(frame, published, dataset, metric, shape, published_shape, methods)
-    named = theme.recipe_titles(rows, recipes)
-    layers, dims = sorted(rows["published_layer"].unique()), sorted(rows["published_dim"].unique())
-    shown = []
-    for recipe, title in named.items():
-        own = rows[rows["recipe"] == recipe]
-        for line in theme.lines(own, styles, titles):
-            shown.append((title, line, own[(own["method"] == line.method) & (own["variant"] == line.variant)]))
+    shown = _shown(frame, published, dataset, metric, options)
+    rows, layers, dims = shown.rows, shown.layers, shown.dims
+    maps = []
+    for recipe in shown.recipes:
+        of_recipe = rows[rows["recipe"] == recipe]
+        for line in theme.lines(of_recipe, styles, options.get("titles")):
+            maps.append((theme.line_title(line, recipe, shown.recipes), theme.rows_of(of_recipe, line, recipe)))
     values = pd.concat([rows["ours"], rows["published"]])
     change = rows["ours"] - rows["published"]
     norms = (
@@ -116,23 +130,21 @@ def draw_heatmaps(
     )
     plain, signed = (ScalarMappable(*one) for one in zip(norms, (heatmaps.COLOURS, differences.COLOURS), strict=True))
     printers = (*[matrices.compact(list(values), signed=False)] * 2, matrices.compact(list(change), signed=True))
-    notes = _note(rule, theme.WIDTH)
     with theme.context():
-        height = (len(shown) * (len(layers) * matrices.LINE_HEIGHT + 26) + 96) / theme.POINTS + 0.12 * notes.count("\n")
+        height = (len(maps) * (len(layers) * matrices.LINE_HEIGHT + 26) + 96) / theme.POINTS + 0.12 * shown.note.count(
+            "\n"
+        )
         figure = Figure(figsize=(theme.WIDTH, height), layout=theme.layout())
-        axes = figure.subplots(len(shown), len(SIDES), squeeze=False)
+        axes = figure.subplots(len(maps), len(SIDES), squeeze=False)
         room = (theme.WIDTH * theme.POINTS - 60) / len(SIDES) / len(dims)
         size = min(matrices.TEXT, room / (5 * theme.CHARACTER))  # "+.123"
-        for at, (title, line, own) in enumerate(shown):
-            grid = own.drop(columns=["layer", "dim"]).rename(
-                columns={"published_layer": "layer", "published_dim": "dim"}
-            )
+        for at, (name, own) in enumerate(maps):
+            grid = _on_published(own)
             grid["change"] = grid["ours"] - grid["published"]
-            name = f"{line.title}, {title}" if len(named) > 1 else line.title
             for place, column in enumerate(("published", "ours", "change")):
                 ax, (norm, scale) = axes[at, place], (norms[1], signed) if column == "change" else (norms[0], plain)
                 one = matrices.Panel("", name, matrices.on_grid(grid, column, layers, dims))
-                _matrix(ax, one, norm, scale, printers[place], size)
+                draw_matrix(ax, one, norm, scale, printers[place], size)
                 ax.set_title(f"{name}: {SIDES[place]}" if place == 0 else SIDES[place], pad=3)
                 ax.tick_params(labelleft=place == 0, labelbottom=True)
             axes[at, 0].set_ylabel("layer", labelpad=2)
@@ -142,23 +154,32 @@ def draw_heatmaps(
                                   pad=min(0.06, 0.14 / height))  # fmt: skip
             bar.set_label(text)
             bar.outline.set_linewidth(0.4)
-        figure.supxlabel(f"layers and dims are the published ones\n{notes}" if notes else "")
+        figure.supxlabel(f"layers and dims are the published ones\n{shown.note}" if shown.note else "")
     return figure
 
 
-def _matched(
-    frame: pd.DataFrame, published: pd.DataFrame, dataset: str, metric: str, shape: Cell | None,
-    published_shape: Cell, methods: Sequence[str] | None,
-) -> tuple[pd.DataFrame, Scale]:  # fmt: skip
+def _shown(frame: pd.DataFrame, published: pd.DataFrame, dataset: str, metric: str, options: Options) -> _Shown:
+    methods = options.get("methods")
     if methods is not None:
         frame = frame[frame["method"].isin(methods)]
         published = published[published["method"].isin(methods)]
-    return matched(frame, published, dataset=dataset, metric=metric, shape=shape, published_shape=published_shape)
+    rows, rule = matched(
+        frame, published, dataset=dataset, metric=metric, shape=options.get("shape"),
+        published_shape=options.get("published_shape", SHAPE),
+    )  # fmt: skip
+    layers, dims = sorted(rows["published_layer"].unique()), sorted(rows["published_dim"].unique())
+    named = theme.recipe_titles(rows, options.get("recipes"))
+    return _Shown(rows, rule, layers, dims, named, _note(rule, theme.WIDTH))
+
+
+def _on_published(rows: pd.DataFrame) -> pd.DataFrame:
+    """`matched` rows with the published layers and dims as layer and dim."""
+    return rows.drop(columns=["layer", "dim"]).rename(columns={"published_layer": "layer", "published_dim": "dim"})
 
 
 def _sides(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Published, ours and their difference as rows of `over_seeds` on the published layers and dims."""
-    at = rows.drop(columns=["layer", "dim"]).rename(columns={"published_layer": "layer", "published_dim": "dim"})
+    at = _on_published(rows)
     flat = at.assign(variant=at["published_variant"], mean=at["published"], seeds=1)
     theirs = flat.assign(low=flat["mean"], high=flat["mean"]).drop_duplicates([*ROW, "layer", "dim"])
     change = at.assign(mean=at["ours"] - at["published"])

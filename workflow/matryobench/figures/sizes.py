@@ -13,7 +13,7 @@ from matryobench.analysis.cells import LINE
 from matryobench.analysis.sizes import at_sizes, mean_over
 from matryobench.errors import InputError
 from matryobench.figures import theme
-from matryobench.figures.lines import add_legend, draw_line
+from matryobench.figures.lines import add_legend, draw_lines
 from matryobench.figures.theme import Line, Style
 from matryobench.grid import Cell
 
@@ -94,13 +94,7 @@ def _group(
 
 
 def _panel(ax: Axes, inside: pd.DataFrame, lines: Sequence[Line], sizes: Sequence[str]) -> None:
-    places = range(len(sizes))
-    for line in lines:
-        own = inside[(inside["method"] == line.method) & (inside["variant"] == line.variant)]
-        if own.empty:
-            continue
-        at = own.set_index("size")[["mean", "low", "high", "seeds"]].reindex(sizes)  # NaN breaks the line
-        draw_line(ax, places, at, line)
+    draw_lines(ax, inside, lines, "size", sizes, range(len(sizes)))
     ax.set_xlim(-0.3, len(sizes) - 0.7)
 
 

@@ -152,6 +152,16 @@ def recipe_titles(rows: pd.DataFrame, titles: Mapping[str, str] | None) -> dict[
     return {name: titles.get(name, name) for name in order}
 
 
+def rows_of(rows: pd.DataFrame, line: Line, recipe: str) -> pd.DataFrame:
+    """The rows of a line in a recipe."""
+    return rows[(rows["method"] == line.method) & (rows["variant"] == line.variant) & (rows["recipe"] == recipe)]
+
+
+def line_title(line: Line, recipe: str, recipes: Mapping[str, str]) -> str:
+    """The title of a line's own panel, which names its recipe where `recipe_titles` gave several."""
+    return f"{line.title}, {recipes[recipe]}" if len(recipes) > 1 else line.title
+
+
 def legend_columns(titles: Sequence[str], width: float) -> int:
     """How many legend columns fit into `width` inches, with handles; at least one, filled evenly."""
     widest = max(len(title) for title in titles) * CHARACTER * NORMAL + 5 * NORMAL

@@ -1,4 +1,4 @@
-"""Tables on the terminal."""
+"""A cells table on the terminal: one grid, layers x dims, per test set and metric."""
 
 from __future__ import annotations
 

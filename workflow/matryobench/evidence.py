@@ -1,0 +1,73 @@
+"""What an experiment's results say beyond its scores: tests at the sizes, gradient coverage, verdicts on the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matryobench import products
+from matryobench.errors import InputError
+
+if TYPE_CHECKING:
+    from matryobench.plan import Plan
+
+
+def write_significance(plan: Plan, task: str, cells_file: Path, items: Sequence[Path], files: Path, out: Path) -> int:
+    """Tests every method of a task against the reference at the sizes, from per-item scores; returns the comparisons.
+
+    `files` is the results folder, for the gold scores of STS sets; `out` is the .parquet file (a .csv goes beside it).
+    """
+    from matryobench import layout
+    from matryobench.analysis import significance
+    from matryobench.analysis.cells import read
+    from matryobench.analysis.items import read_gold
+
+    method = products.reference(plan, task)
+    if method is None:
+        raise InputError(f"{plan.place}: {task} has no method to compare with at sizes; run '{task}.reference' of it.")
+    common: dict[str, Any] = {
+        "sizes": plan.sizes(task), "sets": products.metrics(plan, task), "reference": method,
+        "variant": products.first_variant(plan, task, method),
+    }  # fmt: skip
+    frame = read(cells_file)
+    frame = frame[frame["task"] == task]
+    if task == "sts":
+        gold = {name: read_gold(files / layout.table(name)) for name in plan.sts.evaluate}
+        table = significance.compare_sts(frame, items, gold, seed=plan.experiment.seeds[0].name, **common)
+    else:
+        table = significance.compare_retrieval(frame, items, **common)
+    significance.write(table, out)
+    return len(table)
+
+
+def write_coverage(plan: Plan, records: Sequence[Path], out: Path) -> int:
+    """Writes the gradient-coverage map of the finished runs (their run.json) as csv; returns its number of rows."""
+    from matryobench.analysis import coverage
+
+    table = coverage.table(plan, coverage.recorded(plan, records))
+    coverage.write(table, out)
+    return len(table)
+
+
+def write_claims(plan: Plan, cells_file: Path, stem: Path) -> list[Path]:
+    """Writes the verdicts on the papers' claims, by the published numbers and by this experiment, as csv, md and html."""
+    from matryobench.analysis import published
+    from matryobench.analysis.cells import read
+    from matryobench.claims.evaluate import Setting, evaluate, evaluate_published
+    from matryobench.claims.registry import load_claims
+    from matryobench.claims.tables import Side, write
+
+    known = load_claims()
+    setting = Setting(
+        shape=plan.known_shape(),
+        sizes={task: plan.sizes(task) for task in plan.tasks},
+        stand_ins=plan.retrieval.stand_ins if plan.experiment.retrieval is not None else {},
+        averages=products.averages(plan),
+    )
+    hrefs = {name: f"../figures/{name}.svg" for name in products.figures(plan)}
+    sides = [
+        Side("published", evaluate_published(known, {name: published.load(name) for name in published.EXPERIMENTS})),
+        Side(plan.experiment.name, evaluate(known, read(cells_file), setting), hrefs),
+    ]
+    return write(known, sides, stem)

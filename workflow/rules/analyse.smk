@@ -68,7 +68,15 @@ rule tabulate:
         cells=f"{ROOT}/tables/cells.parquet",
         needs=lambda wildcards: EXPERIMENT.table_needs(wildcards.name),
     output:
-        multiext(f"{ROOT}/tables/{{name}}", ".csv", ".md", ".tex"),
+        csv=report(
+            f"{ROOT}/tables/{{name}}.csv",
+            caption="../report/table.rst",
+            category=lambda wildcards: written(wildcards).category,
+            subcategory=lambda wildcards: written(wildcards).subcategory,
+            labels=lambda wildcards: written(wildcards).labels,
+        ),
+        md=f"{ROOT}/tables/{{name}}.md",
+        tex=f"{ROOT}/tables/{{name}}.tex",
     log:
         f"{ROOT}/logs/tabulate/{{name}}.log",
     benchmark:
@@ -125,7 +133,18 @@ rule judge:
     input:
         f"{ROOT}/tables/cells.parquet",
     output:
-        multiext(f"{ROOT}/tables/claims", ".csv", ".md", ".html"),
+        csv=f"{ROOT}/tables/claims.csv",
+        md=f"{ROOT}/tables/claims.md",
+        html=report(
+            f"{ROOT}/tables/claims.html",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={
+                "kind": "table",
+                "shows": "verdicts on the papers' claims",
+                "methods": "all",
+            },
+        ),
     log:
         f"{ROOT}/logs/judge/claims.log",
     benchmark:

@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(workflow.basedir, "workflow")))
 
 from matryobench.dag import Dag, source_hash
 from matryobench.errors import InputError
+from matryobench.report.places import place
 
 try:
     EXPERIMENT = Dag(config, workflow.configfiles)
@@ -22,6 +23,18 @@ os.environ.update(
 )
 
 ROOT = EXPERIMENT.root
+
+
+def drawn(wildcards):
+    """Where a figure stands in Snakemake's own report."""
+    return place(EXPERIMENT.plan, wildcards.name, figure=True)
+
+
+def written(wildcards):
+    """Where a table stands in Snakemake's own report."""
+    return place(EXPERIMENT.plan, wildcards.name, figure=False)
+
+
 THREADS = EXPERIMENT.plan.experiment.threads
 # `python workflow/run.py` works uninstalled, also inside conda jobs, where PYTHONPATH is removed.
 MATRYOBENCH = f"python {os.path.relpath(Path(workflow.basedir, 'workflow', 'run.py'))}"

@@ -6,8 +6,10 @@ rule draw:
     output:
         svg=report(
             f"{ROOT}/figures/{{name}}.svg",
-            category="Figures",
-            labels={"figure": "{name}"},
+            caption="../report/figure.rst",
+            category=lambda wildcards: drawn(wildcards).category,
+            subcategory=lambda wildcards: drawn(wildcards).subcategory,
+            labels=lambda wildcards: drawn(wildcards).labels,
         ),
         png=f"{ROOT}/figures/{{name}}.png",
         pdf=f"{ROOT}/figures/{{name}}.pdf",

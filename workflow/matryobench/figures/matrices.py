@@ -91,7 +91,7 @@ def draw(
         ticks = MaxNLocator(int(0.6 * width * theme.POINTS / 36), steps=[1, 2, 2.5, 5, 10])
         bar = figure.colorbar(scale, ax=axes, location="bottom", fraction=0.05, aspect=40, shrink=0.6,
                               pad=min(0.04, 0.1 / height), ticks=ticks)  # fmt: skip
-        bar.set_label(label)
+        bar.set_label(theme.wrapped(label, 0.85 * figure.get_figwidth() * theme.POINTS))
         bar.outline.set_linewidth(0.4)
         if any(panel.values.isna().any(axis=None) for panel in panels):
             swatch = Patch(facecolor="white", edgecolor="0.75", hatch=HATCH, linewidth=0.4, label=note)

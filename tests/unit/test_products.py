@@ -74,6 +74,24 @@ def test_beside_published_numbers_stand_those_over_the_same_sets() -> None:
     }
 
 
+def test_methods_are_tested_against_the_baselines_that_are_run_beside_them() -> None:
+    runs = [
+        {"method": "bert"},
+        {"method": "srl", "variants": ["paper", "released"]},
+        {"method": "bert-s", "cells": [[1, 8]]},
+    ]
+    settings = deepcopy(config())
+    settings["sts"] |= {"runs": runs, "baselines": ["srl", "mse", "bert"]}
+    plan = Plan(Experiment.model_validate(settings), "try.yaml")
+    assert products.tested_against(plan, "sts") == ["srl", "bert"]
+    assert products.tables(plan)["sts-tests"].needs == ("sts-grid-tests.parquet",)
+    settings["sts"] |= {"runs": [{"method": "bert"}]}
+    alone = Plan(Experiment.model_validate(settings), "try.yaml")
+    assert products.tested_against(alone, "sts") == [] and "sts-tests" not in products.tables(alone)
+    with pytest.raises(InputError, match="sts runs none of its baselines beside another method"):
+        evidence.write_grid_tests(alone, "sts", Path("cells.parquet"), [], Path(), Path("tests.parquet"))
+
+
 def test_a_table_of_the_published_values_agrees_with_them(tmp_path: Path) -> None:
     plan = Plan.load(CONFIG / "retrieval.yaml")
     frame = published.load("retrieval")

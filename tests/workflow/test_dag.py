@@ -106,12 +106,19 @@ def test_every_step_leaves_its_files(finished: Path) -> None:
         assert (root / "runs" / f"sts-{run}-s7" / "model" / "model.safetensors").is_file()
         record = json.loads((root / "runs" / f"sts-{run}-s7" / "run.json").read_text())
         assert record["steps"] == 8
-    for name in ("sts-panels", "sts-heatmaps", "sts-sizes", "sts-differences-bert-s", "sts-differences-ff"):
+    for name in (
+        *("sts-panels", "sts-heatmaps", "sts-sizes", "sts-differences-bert-s", "sts-differences-ff"),
+        *("sts-coverage", "sts-pareto"),
+    ):
         for ending in ("svg", "png", "pdf"):
             assert (root / "figures" / f"{name}.{ending}").stat().st_size > 5000
-    for name in ("sts-grid", "sts-summary", "sts-sizes"):
+    for name in ("sts-grid", "sts-summary", "sts-sizes", "sts-tests", "sts-deployment", "training-costs"):
         for ending in ("csv", "md", "tex"):
             assert (root / "tables" / f"{name}.{ending}").stat().st_size > 100
+    assert len(pd.read_csv(root / "tables" / "coverage.csv")) > 6
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "sts-coverage" in page and '<div class="missing"' not in page
+    assert "analysis" in (root / "notebooks" / "analysis.html").read_text(encoding="utf-8")
     assert not list(root.rglob("*.partial"))
     assert not list(root.rglob("checkpoints"))
     assert not [path for path in root.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
@@ -160,7 +167,8 @@ def test_a_change_to_one_method_reruns_that_method_and_what_depends_on_it(finish
     try:
         write_config(finished, config)
         assert planned(finished) == {
-            "train": 2, "evaluate": 2, "collect": 1, "compare": 1, "judge": 1, "tabulate": 3, "draw": 5,
+            "train": 2, "evaluate": 2, "collect": 1, "significance": 1, "test_grids": 1, "cover": 1, "sum_training_costs": 1,
+            "judge": 1, "tabulate": 5, "draw": 7, "run_notebook": 1, "report": 1,
         }  # fmt: skip
         config["sts"]["recipes"]["v1"]["training"] = {**TRAINING, "steps": 9}
         write_config(finished, config)
@@ -186,7 +194,7 @@ def test_a_deleted_figure_is_drawn_again_alone(finished: Path) -> None:
     figure = finished / "results" / "small" / "figures" / "sts-panels.svg"
     whole = figure.read_bytes()
     figure.unlink()
-    assert planned(finished) == {"draw": 1}
+    assert planned(finished) == {"draw": 1, "report": 1}
     assert snakemake(finished).returncode == 0
     assert figure.read_bytes() == whole
 

@@ -296,6 +296,22 @@ def significance(
     print(f"{evidence.write_significance(Plan.load(config), task, cells, items, files, out)} comparisons -> {out}")
 
 
+@app.command("grid-tests")
+def grid_tests(
+    config: Config,
+    task: Annotated[str, typer.Argument(help="sts or retrieval.")],
+    items: Annotated[list[Path], typer.Argument(help="Items tables of the task's runs.")],
+    cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
+    files: Annotated[Path, typer.Option(help="Results folder with the experiment's tables.")],
+    out: Annotated[Path, typer.Option(help="Table to write (.parquet, and .csv beside it).")],
+) -> None:
+    """Tests every cell of every method against the task's baselines, from per-item scores."""
+    from matryobench import evidence
+    from matryobench.plan import Plan
+
+    print(f"{evidence.write_grid_tests(Plan.load(config), task, cells, items, files, out)} comparisons -> {out}")
+
+
 @app.command()
 def coverage(
     config: Config,

@@ -10,6 +10,10 @@ from matryobench import products
 from matryobench.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
     from matryobench.plan import Plan
 
 
@@ -18,10 +22,7 @@ def write_significance(plan: Plan, task: str, cells_file: Path, items: Sequence[
 
     `files` is the results folder, for the gold scores of STS sets; `out` is the .parquet file (a .csv goes beside it).
     """
-    from matryobench import layout
     from matryobench.analysis import significance
-    from matryobench.analysis.cells import read
-    from matryobench.analysis.items import read_gold
 
     method = products.reference(plan, task)
     if method is None:
@@ -30,15 +31,48 @@ def write_significance(plan: Plan, task: str, cells_file: Path, items: Sequence[
         "sizes": plan.sizes(task), "sets": products.metrics(plan, task), "reference": method,
         "variant": products.first_variant(plan, task, method),
     }  # fmt: skip
-    frame = read(cells_file)
-    frame = frame[frame["task"] == task]
+    frame = _rows(cells_file, task)
     if task == "sts":
-        gold = {name: read_gold(files / layout.table(name)) for name in plan.sts.evaluate}
-        table = significance.compare_sts(frame, items, gold, seed=plan.experiment.seeds[0].name, **common)
+        gold, seed = _gold(plan, task, files), plan.experiment.seeds[0].name
+        table = significance.compare_sts(frame, items, gold, seed=seed, **common)
     else:
         table = significance.compare_retrieval(frame, items, **common)
     significance.write(table, out)
     return len(table)
+
+
+def write_grid_tests(plan: Plan, task: str, cells_file: Path, items: Sequence[Path], files: Path, out: Path) -> int:
+    """Tests every cell of every method against the task's baselines, from per-item scores; returns the comparisons.
+
+    `files` and `out` are as in `write_significance`.
+    """
+    import pandas as pd
+
+    from matryobench.analysis import grid_tests
+    from matryobench.analysis.set_tests import Options
+
+    baselines = products.tested_against(plan, task)
+    if not baselines:
+        raise InputError(
+            f"{plan.place}: {task} runs none of its baselines beside another method; nothing can be tested."
+        )
+    frame = _rows(cells_file, task)
+    tables = [
+        grid_tests.compare_with(
+            frame,
+            items,
+            _gold(plan, task, files),
+            sets=products.metrics(plan, task),
+            reference=method,
+            variant=products.first_variant(plan, task, method),
+            averaged=products.averaged_sets(plan, task),
+            options=Options(seed=plan.experiment.seeds[0].name),
+        )
+        for method in baselines
+    ]
+    whole = pd.concat(tables, ignore_index=True)
+    grid_tests.write(whole, out)
+    return len(whole)
 
 
 def write_coverage(plan: Plan, records: Sequence[Path], out: Path) -> int:
@@ -71,3 +105,18 @@ def write_claims(plan: Plan, cells_file: Path, stem: Path) -> list[Path]:
         Side(plan.experiment.name, evaluate(known, read(cells_file), setting), hrefs),
     ]
     return write(known, sides, stem)
+
+
+def _rows(cells_file: Path, task: str) -> pd.DataFrame:
+    from matryobench.analysis.cells import read
+
+    frame = read(cells_file)
+    return frame[frame["task"] == task]
+
+
+def _gold(plan: Plan, task: str, files: Path) -> dict[str, NDArray[np.float64]]:
+    """The gold scores of the task's test sets; retrieval's items carry theirs."""
+    from matryobench import layout
+    from matryobench.analysis.items import read_gold
+
+    return {name: read_gold(files / layout.table(name)) for name in plan.sts.evaluate} if task == "sts" else {}

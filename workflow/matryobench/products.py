@@ -80,8 +80,8 @@ def tables(plan: Plan) -> dict[str, Product]:
 
     Per task and shown dataset: grid and summary, for retrieval also the bands of dims and the single sets; where several
     variants of a method are run, their differences; where numbers are published, the agreement with them; where a
-    reference backend is run, how far it agrees. Per task with sizes, the scores at them. Of the whole experiment, its
-    expected values, if it names any.
+    reference backend is run, how far it agrees. Per task, how many cells differ from the baselines beyond chance, and the
+    scores at the sizes. Of the whole experiment, its expected values, if it names any.
     """
     found: dict[str, Product] = {}
     for task, dataset, metric in shown(plan):
@@ -97,6 +97,8 @@ def tables(plan: Plan) -> dict[str, Product]:
     if plan.experiment.retrieval is not None:
         found["retrieval-sets"] = Product("sets", "retrieval", AVERAGE, "ndcg@10")
     for task in plan.tasks:
+        if tested_against(plan, task):
+            found[f"{task}-tests"] = Product("tests", task, "", "", needs=(grid_tests_file(task),))
         if _has_sizes(plan, task):
             method = reference(plan, task)
             needs = (significance_file(task),) if method is not None else ()
@@ -106,6 +108,23 @@ def tables(plan: Plan) -> dict[str, Product]:
     if plan.experiment.expected:
         found["expected"] = Product("expected", "", "", "")
     return found
+
+
+def tested_against(plan: Plan, task: str) -> list[str]:
+    """The baselines of a task whose per-item scores every other method is tested against on the whole grid."""
+    run = {(one.method, one.variant, one.recipe) for one in plan.runs_of(task) if one.backend == "native"}
+    found = []
+    for method in plan.tasks[task].baselines if task != "mteb" else ():
+        variant = first_variant(plan, task, method) if method in {name for name, _, _ in run} else None
+        recipes = {recipe for name, own, recipe in run if (name, own) == (method, variant)}
+        if any(recipe in recipes and (name, own) != (method, variant) for name, own, recipe in run):
+            found.append(method)
+    return found
+
+
+def grid_tests_file(task: str) -> str:
+    """The table of the tests of every cell against the baselines."""
+    return f"{task}-grid-tests.parquet"
 
 
 def significance_file(task: str) -> str:

@@ -113,6 +113,11 @@ def write_table(plan: Plan, name: str, cells_file: Path, stem: Path) -> list[Pat
 
             weighed = _weighed(product, frame, cells_file.parent)
             return write_deployment(weighed, stem, dataset=product.dataset, **common)
+        case "tests":
+            from matryobench.analysis import grid_tests, tests_table
+
+            tested = grid_tests.read(cells_file.parent / products.grid_tests_file(product.task))
+            return tests_table.write(tested, stem, titles)
         case "sizes":
             return _write_sizes(plan, product, frame, cells_file.parent, stem, titles)
         case "relative":

@@ -63,6 +63,46 @@ rule significance:
         " --files {params.root} --out {output.table} &> {log}"
 
 
+# The same on every cell, against the baselines: differences with intervals, Holm, equivalence.
+rule test_grids:
+    input:
+        cells=f"{ROOT}/tables/cells.parquet",
+        scores=lambda wildcards: EXPERIMENT.items(wildcards.task),
+        gold=lambda wildcards: EXPERIMENT.gold(wildcards.task),
+    output:
+        table=f"{ROOT}/tables/{{task}}-grid-tests.parquet",
+        csv=f"{ROOT}/tables/{{task}}-grid-tests.csv",
+    log:
+        f"{ROOT}/logs/test_grids/{{task}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/test_grids/{{task}}.tsv"
+    conda:
+        "../../envs/matryobench.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        matryobench=MATRYOBENCH,
+        config=EXPERIMENT.config,
+        code=source_hash(
+            "analysis/grid_tests.py",
+            "analysis/set_tests.py",
+            "analysis/set_scores.py",
+            "analysis/intervals.py",
+            "analysis/paired.py",
+            "analysis/items.py",
+            "analysis/cells.py",
+            "analysis/frames.py",
+        ),
+        root=lambda wildcards, input: str(Path(input.cells).parents[1]),
+    message:
+        "test every cell of {wildcards.task} against the baselines"
+    shell:
+        "{params.matryobench} grid-tests {params.config} {wildcards.task} {input.scores} --cells {input.cells}"
+        " --files {params.root} --out {output.table} &> {log}"
+
+
 rule tabulate:
     input:
         cells=f"{ROOT}/tables/cells.parquet",
@@ -175,4 +215,4 @@ rule judge:
         "{params.matryobench} claims {params.config} --cells {input} --out {params.stem} &> {log}"
 
 
-ruleorder: collect > significance > cover > judge > tabulate
+ruleorder: collect > significance > test_grids > cover > judge > tabulate

@@ -24,6 +24,7 @@ from matryobench.analysis import frames, paired
 from matryobench.analysis.set_scores import Line, Source, read_sets
 from matryobench.analysis.set_tests import NAMES, Comparison, Options, Pair, average, compare_on
 from matryobench.errors import InputError, unknown_name
+from matryobench.grid import Cell
 
 COLUMNS = (
     *("task", "dataset", "metric", "recipe", "layer", "dim", "method", "variant"),
@@ -68,8 +69,9 @@ def compare_with(
 ) -> pd.DataFrame:
     """Every native method of the cells table against the reference, recipe by recipe; see `compare_lines`.
 
-    Recipes without the reference are left out; `variant` is the reference's, which may be left out where it has one.
-    Raises InputError as `compare_lines` and where the reference, or anything to compare it with, is missing.
+    Recipes without the reference are left out, and lines that share no cell with it. `variant` is the reference's, which
+    may be left out where it has one. Raises InputError as `compare_lines` and where the reference, or anything to compare
+    it with, is missing.
     """
     source = Source(frame, items)
     lines = lines_of(frame[(frame["backend"] == source.backend) & frame["dataset"].isin(list(sets))])
@@ -82,7 +84,12 @@ def compare_with(
     if variant is not None and variant not in held:
         raise unknown_name("comparison", f"variant of the reference {reference!r}", variant, held)
     base = {line.recipe: line for line in of_reference if variant in (None, line.variant)}
-    pairs = [(line, base[line.recipe]) for line in lines if line.recipe in base and line != base[line.recipe]]
+    cells = {line: _cells(frame, line) for line in lines}
+    pairs = [
+        (line, base[line.recipe])
+        for line in lines
+        if line.recipe in base and line != base[line.recipe] and cells[line] & cells[base[line.recipe]]
+    ]
     if not pairs:
         raise InputError("comparison: only the reference was evaluated; run a method to compare it with.")
     return compare_lines([source], pairs, gold, sets=sets, averaged=averaged, options=options)
@@ -146,6 +153,13 @@ def note(table: pd.DataFrame) -> str:
         f"Per-item tests ({tests}); differs: p < {alpha:g} after Holm's correction over the cells of a grid; equivalent: "
         f"within {margin:g} by two one-sided tests at {alpha:g}. {seeds}"
     )
+
+
+def _cells(frame: pd.DataFrame, line: Line) -> set[Cell]:
+    """The (query) layer and dim of the cells of a line."""
+    names = (line.recipe, line.method, line.variant)
+    own = frame[(frame[["recipe", "method", "variant"]] == list(names)).all(axis=1)]
+    return set(zip(own["query_layer"], own["dim"], strict=True))
 
 
 def _block(tested: Comparison, options: Options) -> pd.DataFrame:

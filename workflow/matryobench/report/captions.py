@@ -119,6 +119,13 @@ TABLES: Mapping[str, Kind] = {
     "bands": Kind(
         CELLS, "Means over bands of dims", "Means over all layers, apart for narrow and for wide embeddings."
     ),
+    "tests": Kind(
+        CELLS,
+        "Cells that differ from the baselines",
+        "Every cell of every method against each baseline, by paired tests of single pairs or queries: cells above or below"
+        " beyond chance (after Holm's correction over the grid), equivalent within the margin, or undecided. The explorer"
+        " shows each cell's interval.",
+    ),
     "variants": Kind(
         CELLS,
         "What a method's variants differ by",

@@ -17,7 +17,7 @@ $(BIN)/matryobench: envs/requirements.txt pyproject.toml
 
 demo: $(BIN)/matryobench
 	snakemake --cores all --configfile config/demo.yaml
-	@echo "figures: $(CURDIR)/results/demo/figures   tables: $(CURDIR)/results/demo/tables"
+	@echo "report: $(CURDIR)/results/demo/report.html   tables: $(CURDIR)/results/demo/tables"
 
 lint: $(BIN)/matryobench
 	ruff format --check .

@@ -18,7 +18,7 @@ rule measure_cost:
         "../../envs/matryobench.yaml"
     # All cores that the workflow was given, so that nothing runs beside it and disturbs the clock (it computes with the
     # experiment's `threads`, as other jobs do). Where a cluster schedules, there is no such number.
-    threads: workflow.cores or THREADS
+    threads: workflow.resource_settings.cores or THREADS
     resources:
         mem_mb=8000,
         runtime=240,

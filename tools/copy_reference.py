@@ -1,6 +1,6 @@
 """Copies the small, tidy part of a finished experiment to results/reference: tables, figures, provenance; no models.
 
-    python tools/copy_reference.py results/minilm results/reference/minilm-sts
+    python tools/copy_reference.py results/minilm results/reference/minilm
 
 Refuses results of uncommitted code, since nobody could make them again.
 """
@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
 from matryobench.errors import InputError
 from matryobench.files import atomic_path, write_json
 
-PATTERNS = ("tables/*.csv", "tables/*.md", "tables/*.tex", "figures/*.svg", "figures/*.png")
+# Pictures to look at and tables to read; .svg, .pdf and .tex are made again from the tables.
+PATTERNS = ("tables/*.csv", "tables/*.md", "figures/*.png")
 
 
 def copy_reference(results: Path, out: Path) -> int:

@@ -30,7 +30,7 @@ from matryobench.paths import CLAIMS, DATASETS, METHODS, ROOT
 from matryobench.plan import Plan
 
 DOCS = ROOT / "docs"
-CELLS = ROOT / "results" / "reference" / "minilm-sts" / "tables" / "cells.csv"
+CELLS = ROOT / "results" / "reference" / "minilm" / "tables" / "cells.csv"
 PAGES = ("deviations.md", "methods.md", "adding.md", "analysis.md")
 
 
@@ -127,8 +127,8 @@ def test_every_test_that_the_ledger_names_exists() -> None:
 
 def values(method: str, variant: str, recipe: str) -> pd.Series:
     frame = pd.read_csv(CELLS)
-    rows = frame[(frame["dataset"] == "average") & (frame["method"] == method)]
-    rows = rows[(rows["variant"] == variant) & (rows["recipe"] == recipe)]
+    rows = frame[(frame["dataset"] == "average") & (frame["task"] == "sts") & (frame["method"] == method)]
+    rows = rows[(rows["variant"] == variant) & (rows["recipe"] == recipe) & (rows["backend"] == "native")]
     return rows.set_index(["layer", "dim"])["value"]
 
 
@@ -277,7 +277,7 @@ def test_the_figure_of_the_page_is_drawn_by_the_command_of_the_page(extended: Pa
 def test_the_claim_of_the_page_gets_a_verdict(extended: Path, tmp_path: Path) -> None:
     from matryobench.analysis import cells
 
-    frame = pd.read_csv(CELLS).assign(backend="native")
+    frame = pd.read_csv(CELLS)
     cells.write(frame[~((frame["method"] == "2dmse-v2") & (frame["variant"] == "paper"))], tmp_path / "cells.parquet")
     matryobench(extended, "claims", extended / "config" / "minilm.yaml", "--cells", tmp_path / "cells.parquet",
                 "--out", tmp_path / "claims")  # fmt: skip

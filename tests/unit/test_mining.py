@@ -182,7 +182,9 @@ def test_an_entry_is_made_of_the_tables_beside_it(tmp_path: Path, folder: Path) 
     path = registry(tmp_path, folder, {"parts": PARTS, "negatives": 4, "depth": 10, "seed": 3}, rows=20)
     specs = load_datasets(path)
     assert mined_inputs(specs["mixed"]) == ["set.corpus", "set.queries", "set.train-qrels", "two", "three"]
-    plan: Any = SimpleNamespace(datasets=specs, experiment=SimpleNamespace(mirror=tmp_path / "mirror", offline=True))
+    plan: Any = SimpleNamespace(
+        datasets=specs, experiment=SimpleNamespace(mirror=tmp_path / "mirror", offline=True, mteb=None)
+    )
     out = tmp_path / "data" / "mixed.parquet"
     assert fetch_data(plan, "mixed", out) == 20
     table, meta = read_table(out)
@@ -219,7 +221,9 @@ def test_limits_keep_the_order_and_seeds_change_the_choice(tmp_path: Path, folde
 def test_a_pool_of_judged_documents_leaves_the_others_out(tmp_path: Path, folder: Path) -> None:
     mined = {"parts": [{"collection": "set", "pool": "judged"}], "negatives": 2, "depth": 30}
     specs = load_datasets(registry(tmp_path, folder, mined))
-    plan: Any = SimpleNamespace(datasets=specs, experiment=SimpleNamespace(mirror=tmp_path / "mirror", offline=True))
+    plan: Any = SimpleNamespace(
+        datasets=specs, experiment=SimpleNamespace(mirror=tmp_path / "mirror", offline=True, mteb=None)
+    )
     fetch_data(plan, "mixed", tmp_path / "data" / "mixed.parquet")
     table, _ = read_table(tmp_path / "data" / "mixed.parquet")
     judged = {f"set:{document}" for _, document, _ in JUDGED}
@@ -252,7 +256,9 @@ def test_only_groups_are_mined_and_rows_are_checked(tmp_path: Path, folder: Path
     with pytest.raises(InputError, match="mined makes groups and the kind is pairs; write kind: groups"):
         load_datasets(registry(tmp_path, folder, {"parts": [{"pairs": "two"}]}, kind="pairs"))
     specs = load_datasets(registry(tmp_path, folder, {"parts": [{"pairs": "two"}], "negatives": 2}, rows=3))
-    plan: Any = SimpleNamespace(datasets=specs, experiment=SimpleNamespace(mirror=tmp_path / "mirror", offline=True))
+    plan: Any = SimpleNamespace(
+        datasets=specs, experiment=SimpleNamespace(mirror=tmp_path / "mirror", offline=True, mteb=None)
+    )
     with pytest.raises(InputError, match="^mined from two: 10 groups were made and the entry says rows: 3"):
         fetch_data(plan, "mixed", tmp_path / "data" / "mixed.parquet")
     assert not (tmp_path / "data" / "mixed.parquet").exists()

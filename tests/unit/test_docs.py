@@ -156,6 +156,33 @@ def test_measured_numbers_of_the_ledger_are_those_of_the_reference_results() -> 
     assert dip == [True, True, True, True, False] and "layers 1 to 4 of BERT" in ledger["D15"]
 
 
+def test_the_demos_numbers_of_the_ledger_are_those_of_its_tables() -> None:
+    ledger = {name: fields["Measured"] for name, fields in entries().items()}
+    found = {}
+    for name in ("sts-variants", "retrieval-variants-demo-search"):
+        rows = pd.read_csv(ROOT / "results" / "reference" / "demo" / "tables" / f"{name}.csv")
+        rows = rows[rows["band"] == "all"]
+        found |= {(row["method"], row["variant"], row["other"]): row for row in rows.to_dict("records")}
+
+    def mean(value: float) -> str:
+        return f"{value:.4f}".removeprefix("0")
+
+    own = found["2dmse-v1", "paper", "released"]
+    assert f"Demo: above in {own['above']} of {own['cells']}" in ledger["D1"]
+    own = found["bert-s", "paper", "released"]
+    assert f"above `released` in {own['above']} and equal in {own['equal']}" in ledger["D4"] and own["cells"] == 6
+    assert f"means {mean(own['mean'])} and {mean(own['other_mean'])}" in ledger["D4"]
+    assert f"{mean(own['largest'])}, at ({own['layer']}, {own['dim']})" in ledger["D4"]
+    own = found["2dmse", "released", "repaired"]
+    assert f"below `repaired` in {own['below']} of {own['cells']}" in ledger["D7"]
+    assert f"means {mean(own['mean'])} and {mean(own['other_mean'])}" in ledger["D7"]
+    own = found["2dmse", "released", "paper"]
+    assert f"below `paper` in {own['below']} of {own['cells']} ({mean(own['other_mean'])})" in ledger["D7"]
+    own = found["srl", "paper", "released"]
+    assert f"`released` is above `paper` in {own['below']} of {own['cells']}" in ledger["D11"]
+    assert f"means {mean(own['other_mean'])} and {mean(own['mean'])}" in ledger["D11"]
+
+
 def test_recorded_numbers_of_the_ledger_are_those_of_the_recordings() -> None:
     def recorded(name: str) -> list[dict[str, Any]]:
         file = ROOT / "tests" / "parity" / "recorded" / f"{name}.json"

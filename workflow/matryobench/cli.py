@@ -14,6 +14,11 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 Config = Annotated[Path, typer.Argument(help="The experiment's YAML file.")]
 Out = Annotated[Path, typer.Option("--out", help="File or folder to write.")]
+TestedTask = Annotated[str, typer.Argument(help="sts or retrieval.")]
+Items = Annotated[list[Path], typer.Argument(help="Items tables of the task's runs.")]
+Cells = Annotated[Path, typer.Option(help="The experiment's cells table.")]
+Files = Annotated[Path, typer.Option(help="Results folder with the experiment's tables.")]
+TableOut = Annotated[Path, typer.Option(help="Table to write (.parquet, and .csv beside it).")]
 
 
 def main() -> None:
@@ -283,11 +288,11 @@ def table(
 @app.command()
 def significance(
     config: Config,
-    task: Annotated[str, typer.Argument(help="sts or retrieval.")],
-    items: Annotated[list[Path], typer.Argument(help="Items tables of the task's runs.")],
-    cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
-    files: Annotated[Path, typer.Option(help="Results folder with the experiment's tables.")],
-    out: Annotated[Path, typer.Option(help="Table to write (.parquet, and .csv beside it).")],
+    task: TestedTask,
+    items: Items,
+    cells: Cells,
+    files: Files,
+    out: TableOut,
 ) -> None:
     """Tests every method against the task's reference at the named sizes, from per-item scores."""
     from matryobench import evidence
@@ -299,11 +304,11 @@ def significance(
 @app.command("grid-tests")
 def grid_tests(
     config: Config,
-    task: Annotated[str, typer.Argument(help="sts or retrieval.")],
-    items: Annotated[list[Path], typer.Argument(help="Items tables of the task's runs.")],
-    cells: Annotated[Path, typer.Option(help="The experiment's cells table.")],
-    files: Annotated[Path, typer.Option(help="Results folder with the experiment's tables.")],
-    out: Annotated[Path, typer.Option(help="Table to write (.parquet, and .csv beside it).")],
+    task: TestedTask,
+    items: Items,
+    cells: Cells,
+    files: Files,
+    out: TableOut,
 ) -> None:
     """Tests every cell of every method against the task's baselines, from per-item scores."""
     from matryobench import evidence

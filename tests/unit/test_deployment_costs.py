@@ -104,7 +104,7 @@ def test_what_costs_are_made_from_is_in_the_dag() -> None:
 
 def test_warm_up_is_not_counted() -> None:
     calls: list[int] = []
-    seconds = measuring.timed([lambda n=n: calls.append(n) for n in range(3)], 2, torch.device("cpu"))  # type: ignore[misc]
+    seconds = measuring.timed([lambda n=n: calls.append(n) for n in range(3)], 2, torch.device("cpu"))
     assert calls == [0, 1, 0, 1, 2] and len(seconds) == 3 and min(seconds) >= 0
 
 

@@ -95,7 +95,7 @@ def test_front_labels_are_whole_and_do_not_overlap() -> None:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         for ax, count in zip(figure.axes, (12, 8), strict=True):
-            boxes = [text.get_window_extent(canvas.get_renderer()) for text in ax.texts]  # type: ignore[attr-defined]
+            boxes = [text.get_window_extent(canvas.get_renderer()) for text in ax.texts]
             assert len(boxes) == count
             frame = ax.get_window_extent()
             assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and box.y1 <= frame.y1 for box in boxes)

@@ -65,14 +65,14 @@ def test_wishes_that_cannot_be_met(wish: dict[str, Any], words: str) -> None:
 def test_a_bound_that_is_named_as_nearest_can_be_met(query_ms: float, quality: float) -> None:
     wish = {"max_query_ms": query_ms, "min_quality": quality}
     try:
-        chosen = recommend(WEIGHED, Wish(**wish)).rows  # type: ignore[arg-type]
+        chosen = recommend(WEIGHED, Wish(**wish)).rows
         assert (chosen["query_ms"] <= query_ms + 1e-9).all() and (chosen["mean"] >= quality - 1e-9).all()
     except InputError as error:
         option, value = (
             str(error).rstrip(".").split("needs --")[-1].split(" ")[:2] if "needs" in str(error) else ("", "")
         )
         if option:
-            recommend(WEIGHED, Wish(**wish | {option.replace("-", "_"): float(value)}))  # type: ignore[arg-type]
+            recommend(WEIGHED, Wish(**wish | {option.replace("-", "_"): float(value)}))
 
 
 @given(st.floats(1e-6, 1e9), st.booleans())

@@ -211,13 +211,13 @@ def test_a_draw_is_a_positive_and_distinct_negatives_of_the_row(groups: GroupTok
 
 
 def test_a_draw_depends_on_seed_epoch_and_row_alone(groups: GroupTokens) -> None:
-    state = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    state = random.getstate(), np.random.get_state()[1].tolist()
     together = groups.passages_of([2, 0, 1], 3, 4, 9)
     assert torch.equal(together[1:2], groups.passages_of([0], 3, 4, 9))
     assert torch.equal(groups.passages_of([1, 0, 2], 3, 4, 9), together[[2, 1, 0]])
     draws = {tuple(groups.passages_of([0], 4, e, s)[0].tolist()) for e in range(5) for s in range(5)}
     assert len(draws) == 6  # all orders of three negatives
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == state  # type: ignore[index]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == state
 
 
 def test_draws_are_uniform(tiny_bert: Path) -> None:

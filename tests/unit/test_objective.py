@@ -33,7 +33,7 @@ def objective(method: str, variant: str, base: object = None, **changes: object)
         "depth": DEPTH, "width": WIDTH, "nested_dims": (16, 8, 4), "target_dim": 4,
         "sizes": ((1, 4), (2, 8), (4, 16)), "cell": cell,
     }  # fmt: skip
-    return Objective(variant=definition, base=base or MNRLoss(loss="mnrl"), **{**defaults, **changes})  # type: ignore[arg-type]
+    return Objective(variant=definition, base=base or MNRLoss(loss="mnrl"), **{**defaults, **changes})
 
 
 def pooled(dtype: torch.dtype = torch.float32, seed: int = 0, columns: int = 3) -> dict[int, Tensor]:

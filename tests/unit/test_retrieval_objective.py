@@ -93,7 +93,7 @@ class Formula:
 
     def ce(self, layer: int, dim: int) -> Tensor:
         scores = self.scores(layer, dim) / self.settings.temperature
-        return sum(scores[i].exp().sum().log() - scores[i, i * G] for i in range(Q)) / Q  # type: ignore[return-value]
+        return sum(scores[i].exp().sum().log() - scores[i, i * G] for i in range(Q)) / Q
 
     def kl(self, teacher: Tensor, student: Tensor) -> Tensor:
         t = self.settings.temperature
@@ -136,7 +136,7 @@ class Formula:
     def sizes(self, aligned: bool) -> Tensor:
         total = sum(self.ce(layer, dim) for layer, dim in SIZES)
         kl = sum(self.kl(self.scores(L, H), self.scores(layer, dim)) for layer, dim in SIZES[:-1])
-        return total + kl if aligned else total  # type: ignore[return-value]
+        return total + kl if aligned else total
 
     def sampled_layer(self) -> Tensor:
         cells = [(layer, dim) for layer in (DRAWN, L) for _, dim in SIZES]
@@ -187,10 +187,9 @@ EXPECTED: dict[tuple[str, str], Callable[[Formula], Tensor]] = {
     ("score", "compare-to-last"): lambda f: f.grid(TARGETS) + f.score_alignment(1, 1, Q * N, last=True),
     ("score", "unscaled"): lambda f: f.grid(TARGETS) + f.score_alignment(0, 1, 1),
     ("full-dim", "released"): lambda f: f.grid(TARGETS, lower_full=True),
-    **{("+dims", name): lambda f, name=name: f.grid(LISTS[name]) for name in LISTS},  # type: ignore[misc]
+    **{("+dims", name): lambda f, name=name: f.grid(LISTS[name]) for name in LISTS},
     **{
-        ("+dims+full-dim", name): lambda f, name=name: f.grid(LISTS[name], lower_full=True)  # type: ignore[misc]
-        for name in ("six", "seven")
+        ("+dims+full-dim", name): lambda f, name=name: f.grid(LISTS[name], lower_full=True) for name in ("six", "seven")
     },
     ("fix-doc", "released"): lambda f: f.grid(TARGETS),
     ("fix-doc", "repaired"): lambda f: (
@@ -359,7 +358,7 @@ def test_prefix_scores_are_the_scores_of_the_cut_vectors(seed: int, dims: set[in
 def test_scores_beyond_the_trained_width_carry_no_gradient() -> None:
     queries, passages = (side[1] for side in sides())
     for similarity in ("dot", "cosine"):
-        found = prefix_scores(queries, passages, (4, H), similarity, trained=4)  # type: ignore[arg-type]
+        found = prefix_scores(queries, passages, (4, H), similarity, trained=4)
         assert found[4].requires_grad and not found[H].requires_grad
 
 

@@ -266,11 +266,11 @@ def test_recipes_stand_side_by_side_for_one_group_and_else_in_rows() -> None:
     titles = {"v2": "V2", "v1": "V1"}
     one = figure.draw(both, STYLES, sizes=SIZES, groups={"x": ("ndcg@10", ["x"])}, recipes=titles)
     assert [ax.get_title() for ax in visible(one)] == ["x, V2", "x, V1"]
-    assert visible(one)[0].get_subplotspec().get_gridspec().nrows == 1  # type: ignore[union-attr]
+    assert visible(one)[0].get_subplotspec().get_gridspec().nrows == 1
     groups = {"x": ("ndcg@10", ["x"]), "y": ("ndcg@10", ["y"])}
     two = figure.draw(both, STYLES, sizes=SIZES, groups=groups, recipes=titles, methods=["bert", "srl"])
     assert [ax.get_title() for ax in visible(two)] == ["x, V2", "y, V2", "x, V1", "y, V1"]
-    assert visible(two)[0].get_subplotspec().get_gridspec().nrows == 2  # type: ignore[union-attr]
+    assert visible(two)[0].get_subplotspec().get_gridspec().nrows == 2
 
 
 def test_a_group_that_no_run_has_in_full_is_refused() -> None:

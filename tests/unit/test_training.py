@@ -162,8 +162,8 @@ def test_bert_s_trains_a_truncated_encoder(experiment: Path, tiny_bert: Path) ->
 def loop(tmp_path: Path, loss_of: object, steps: int = 4, **settings: object) -> Loop:
     torch.manual_seed(0)
     return Loop(
-        module=torch.nn.Linear(3, 1, bias=False), loss_of=loss_of, batches=lambda epoch: [0, 1, 2, 3],  # type: ignore[arg-type]
-        training=Training(steps=steps, **settings), dropout_seed=1, draw_seed=1, identity="x",  # type: ignore[arg-type]
+        module=torch.nn.Linear(3, 1, bias=False), loss_of=loss_of, batches=lambda epoch: [0, 1, 2, 3],
+        training=Training(steps=steps, **settings), dropout_seed=1, draw_seed=1, identity="x",
         work=tmp_path / "work", device=torch.device("cpu"), label="a run", progress=False,
     )  # fmt: skip
 

@@ -13,11 +13,13 @@ from test_plan import config
 from matryobench import evidence, expected, products, reports
 from matryobench.analysis import cells, published
 from matryobench.config import Experiment
+from matryobench.dag import Dag
 from matryobench.errors import InputError
 from matryobench.paths import CONFIG
 from matryobench.plan import Plan
 from matryobench.published.comparable import COMPARABLE
 from matryobench.published_figures import draw_published
+from matryobench.validation import read_yaml
 
 SEVEN = ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sick-r"]
 
@@ -90,6 +92,12 @@ def test_methods_are_tested_against_the_baselines_that_are_run_beside_them() -> 
     assert products.tested_against(alone, "sts") == [] and "sts-tests" not in products.tables(alone)
     with pytest.raises(InputError, match="sts runs none of its baselines beside another method"):
         evidence.write_grid_tests(alone, "sts", Path("cells.parquet"), [], Path(), Path("tests.parquet"))
+
+
+def test_what_products_are_made_from_is_made_even_where_the_products_are_there() -> None:
+    targets = Dag(read_yaml(CONFIG / "demo.yaml"), ["demo.yaml"]).targets()
+    for name in ("coverage.csv", "sts-grid-tests.parquet", "retrieval-significance.parquet", "deployment.parquet"):
+        assert f"results/demo/tables/{name}" in targets
 
 
 def test_a_table_of_the_published_values_agrees_with_them(tmp_path: Path) -> None:

@@ -144,8 +144,11 @@ class Dag:
         drawn = [self._at(f"figures/{name}.{ending}") for name in figures(self.plan) for ending in FIGURE_FORMATS]
         written = [self._at(f"tables/{name}.{ending}") for name in tables(self.plan) for ending in TABLE_FORMATS]
         claims = [self._at(f"tables/claims.{ending}") for ending in ("csv", "md", "html")]
+        products = [*figures(self.plan).values(), *tables(self.plan).values()]
+        # What they are made from is kept whole as well: the report reads it too.
+        needed = sorted({file for product in products for file in self._needs(product)})
         pages = [self._at(f"notebooks/analysis.{ending}") for ending in ("ipynb", "html")]
-        return [self._at("tables/cells.parquet"), *drawn, *written, *self.cost_targets(), *claims, *pages]
+        return [self._at("tables/cells.parquet"), *needed, *drawn, *written, *self.cost_targets(), *claims, *pages]
 
     def dataset_hash(self, name: str) -> str:
         """Hash of a dataset's entry, so that a corrected entry is fetched and checked again."""

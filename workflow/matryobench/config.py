@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, GetJsonSchemaHandler, PositiveInt, field_validator, model_validator
 from pydantic_core import CoreSchema
 
+from matryobench.compute import Compute
 from matryobench.deployment.settings import Deployment
 from matryobench.expected import Anchor
 from matryobench.pretraining.spec import ContinueSpec, PretrainSpec
@@ -101,6 +102,7 @@ class Experiment(Settings):
         [], description="Values that the results are expected to reach, each with its tolerance and source."
     )
     deployment: Deployment = Field(Deployment(), description="How the costs of cells are measured.")
+    compute: Compute = Field(Compute(), description="What the jobs run on.")
 
     @field_validator("seeds")
     @classmethod

@@ -48,6 +48,11 @@ class Training(Settings):
         description="Keep no activations between forward passes and run each again in the backward pass: memory of one"
         " pass whatever the batch, for a third more time.",
     )
+    processes: PositiveInt = Field(
+        1,
+        description="Training processes, with a GPU one card each; they share every batch, whose loss and gradients stay"
+        " those of one process.",
+    )
     checkpoint_every: PositiveInt = Field(500, description="Optimiser steps between checkpoints.")
 
     @model_validator(mode="after")

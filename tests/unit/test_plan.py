@@ -269,7 +269,7 @@ def test_a_bad_config_is_one_sentence_with_file_key_and_fix(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("name: [1", r"line 1, column \d+: not valid YAML"),
+        ("name: [1", r"line [12], column \d+: not valid YAML"),
         ("name: a\nname: b\n", r"line 2, column 1: .*key 'name' is given twice"),
         ("- 1\n", "expected a mapping of keys to values, found a list"),
         ("", "expected a mapping of keys to values, found nothing"),

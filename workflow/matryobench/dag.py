@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +205,6 @@ class Dag:
         return [self._at(layout.DEPLOYMENT), *(self._at(f"tables/training-costs.{e}") for e in TABLE_FORMATS)]
 
 
-@lru_cache
 def source_hash(*parts: str) -> str:
     """Hash of what some modules or folders of the package do: comments, formatting and file times do not count.
 
@@ -215,10 +214,14 @@ def source_hash(*parts: str) -> str:
     whole = hashlib.sha256()
     for part in parts:
         path = PACKAGE / part
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-        for file in files:
-            whole.update(ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode())
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            whole.update(_meaning(file))
     return whole.hexdigest()[:12]
+
+
+@cache
+def _meaning(file: Path) -> bytes:
+    return ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode()
 
 
 def _plain(value: Any) -> Any:

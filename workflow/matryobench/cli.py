@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ app.add_typer(cli_results.app)  # without a name: its verbs stand beside these
 
 def main() -> None:
     """Runs the command line; what the user can mend is one sentence on standard error and exit code 2."""
+    # What libraries make while they are imported stays: looking through it for garbage costs a job 0.7 s.
+    gc.set_threshold(50_000, 20, 50)
     try:
         app()
     except InputError as error:

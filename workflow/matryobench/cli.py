@@ -254,6 +254,28 @@ def export(
 
 
 @app.command()
+def simulate(
+    documents: Annotated[int, typer.Option(min=1, help="Documents of the corpus.")],
+    out: Annotated[Path, typer.Option("--out", help="Record to write (.json); its files go into a folder beside it.")],
+    queries: Annotated[int, typer.Option(min=1, help="Queries.")] = 100,
+    layers: Annotated[int, typer.Option(min=1, help="Layers.")] = 6,
+    width: Annotated[int, typer.Option(min=1, help="Coordinates of a vector.")] = 768,
+    dims: Annotated[str, typer.Option(help="Comma-separated widths to search at.")] = "8,16,32,64,128,256,512,768",
+    top_k: Annotated[int, typer.Option(help="Documents ranked per query; at least 100.")] = 100,
+    shards: Annotated[int, typer.Option(min=1, help="Shards that the corpus is searched in.")] = 1,
+    shard: Annotated[
+        int | None, typer.Option(min=0, help="Rank this shard alone; without it, those that lack, and evaluate all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the vectors.")] = 0,
+) -> None:
+    """Searches a corpus of fake vectors with the real search and metrics: time, memory and bytes at any size."""
+    from matryobench.scale.jobs import run
+    from matryobench.scale.settings import Simulation, widths
+
+    run(Simulation(documents, queries, layers, width, widths(dims), top_k, seed, shards), shard, out)
+
+
+@app.command()
 def schema(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a file is out of date.")] = False,
 ) -> None:

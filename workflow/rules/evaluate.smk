@@ -4,6 +4,7 @@ EVALUATION_CODE = (
     "models",
     "tensors.py",
     "data/tokens.py",
+    "data/doc_ids.py",
     "data/instructed_tokens.py",
     "data/collections.py",
     "data/classifications.py",

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from matryobench.data.collections import CollectionSpec, expand
+from matryobench.data.doc_ids import StoredIds, numbers_of
 from matryobench.data.records import read_records
 from matryobench.errors import InputError
 
@@ -40,7 +41,7 @@ def collection_from_folder(folder: Path, split: str = "test") -> tuple[pa.Table,
 
 
 def check_collection(
-    passages: pa.Table, queries: pa.Table, qrels: pa.Table, name: str
+    passages: pa.Table | StoredIds, queries: pa.Table, qrels: pa.Table, name: str
 ) -> tuple[pa.Table, dict[str, Any]]:
     """(the queries to evaluate, in table order; facts) of a collection's tables (columns as `specs.COLUMNS`).
 
@@ -54,7 +55,7 @@ def check_collection(
       (`queries_without_relevant`); none in the whole set is an InputError;
     * grades below 0 are not relevant, as in trec_eval (`negative_grades`; BEIR's TREC-COVID has two);
     * documents with empty texts stay and are encoded as the title, or as the empty text where that is empty too
-      (`documents_without_text`, `documents_without_title_and_text`; only counted where `passages` has the texts).
+      (`documents_without_text`, `documents_without_title_and_text`; only counted where `passages` is a table with the texts).
 
     The facts also hold `documents`, `queries` (those to evaluate), `judgements` and `relevant` (grade above 0). Ids that
     are there twice were refused when the tables were read. `name` begins the errors.
@@ -68,7 +69,10 @@ def check_collection(
             f"{name}: the judgements name the query {qrels.column('query_id')[at].as_py()!r}, which the queries lack (and "
             f"{len(known) - pc.sum(known).as_py() - 1} judgements more do so); give the queries that the judgements are of."
         )
-    found = pc.is_in(qrels.column("doc_id"), value_set=passages.column("doc_id").combine_chunks())
+    doc_ids = passages if isinstance(passages, StoredIds) else passages.column("doc_id")
+    # The judged ids are looked for among the corpus's, and not the other way round: that table would be the larger one.
+    present = list(numbers_of(doc_ids, pc.unique(qrels.column("doc_id")).to_pylist()))
+    found = pc.is_in(qrels.column("doc_id"), value_set=pa.array(present, type=pa.string()))
     unknown = len(found) - pc.sum(found).as_py()
     if unknown > UNKNOWN_SHARE * len(found):
         example = qrels.column("doc_id")[pc.index(found, False).as_py()].as_py()
@@ -85,7 +89,7 @@ def check_collection(
     kept = queries.filter(judged)
     answered = pc.count_distinct(qrels.column("query_id").filter(relevant)).as_py()
     facts = {
-        "documents": passages.num_rows,
+        "documents": len(doc_ids),
         "queries": kept.num_rows,
         "judgements": qrels.num_rows,
         "relevant": pc.sum(relevant).as_py(),
@@ -94,7 +98,7 @@ def check_collection(
         "judgements_of_unknown_documents": unknown,
         "negative_grades": pc.sum(pc.less(qrels.column("grade"), 0)).as_py(),
     }
-    if "text" in passages.column_names:
+    if not isinstance(passages, StoredIds) and "text" in passages.column_names:
         no_text = _blank(passages.column("text"))
         facts["documents_without_text"] = pc.sum(no_text).as_py()
         facts["documents_without_title_and_text"] = pc.sum(pc.and_(no_text, _blank(passages.column("title")))).as_py()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from matryobench.data.doc_ids import DocumentIds, are_descending, names_of, numbers_of
 from matryobench.errors import InputError
 from matryobench.files import atomic_path
 
@@ -30,7 +30,6 @@ DEPTH = 100
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """query id -> document id -> grade; above 0 is relevant."""
-DocumentIds: TypeAlias = Sequence[str] | pa.ChunkedArray
 
 _STAND_INS = [f"\x01{rank}" for rank in range(DEPTH)]
 _DESCENDING = [float(DEPTH - rank) for rank in range(DEPTH)]
@@ -57,14 +56,13 @@ def per_query(
     """
     import pytrec_eval
 
-    ids = _arrow(doc_ids)
-    _check(documents.shape, query_ids, ids, qrels, place)
+    _check(documents.shape, query_ids, doc_ids, qrels, place)
     evaluator = pytrec_eval.RelevanceEvaluator(
         {query: dict(qrels[query]) for query in query_ids}, {"ndcg_cut.10", "recip_rank", "recall.100"}
     )
-    keys, names = _relevant(query_ids, ids, qrels)
+    keys, names = _relevant(query_ids, doc_ids, qrels)
     values = {metric: np.zeros(documents.shape[:2]) for metric in METRICS}
-    firsts = np.arange(len(query_ids))[:, None] * len(ids)
+    firsts = np.arange(len(query_ids))[:, None] * len(doc_ids)
     numbers = {query: number for number, query in enumerate(query_ids)}
     for cell, ranked in enumerate(documents[:, :, :DEPTH]):
         wanted = np.where(ranked < 0, -1, ranked + firsts)
@@ -97,7 +95,7 @@ def write_trec_run(
     number = rankings.cells.index(cell)
     documents, scores = rankings.documents[number].numpy(), rankings.scores[number].numpy()
     held = documents >= 0
-    names = _arrow(doc_ids).take(pa.array(documents[held])).to_pylist()
+    names = names_of(doc_ids, documents[held])
     for text in (*query_ids, *names, tag):
         if text.split() != [text]:
             raise InputError(
@@ -116,13 +114,7 @@ def write_trec_run(
             raw.writelines(line.encode() for line in lines)
 
 
-def _arrow(doc_ids: DocumentIds) -> pa.ChunkedArray:
-    if isinstance(doc_ids, pa.ChunkedArray):
-        return doc_ids
-    return pa.chunked_array([pa.array(doc_ids, type=pa.string())])
-
-
-def _check(shape: tuple[int, ...], query_ids: Sequence[str], ids: pa.ChunkedArray, qrels: Qrels, place: str) -> None:
+def _check(shape: tuple[int, ...], query_ids: Sequence[str], ids: DocumentIds, qrels: Qrels, place: str) -> None:
     if shape[1] != len(query_ids):
         raise InputError(f"{place}: {shape[1]} queries were ranked and {len(query_ids)} are named; search again.")
     if shape[2] < min(DEPTH, len(ids)):
@@ -133,11 +125,11 @@ def _check(shape: tuple[int, ...], query_ids: Sequence[str], ids: pa.ChunkedArra
     unknown = sorted(set(qrels) - set(query_ids))
     if unknown:
         raise InputError(f"{place}: the judgements name query {unknown[0]!r}, which was not ranked; search again.")
-    if len(ids) > 1 and not pc.all(pc.greater(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py():
+    if not are_descending(ids):
         raise InputError(f"{place}: document ids are not in descending order, as ties need them; prepare it again.")
 
 
-def _relevant(query_ids: Sequence[str], ids: pa.ChunkedArray, qrels: Qrels) -> tuple[NDArray[np.int64], list[str]]:
+def _relevant(query_ids: Sequence[str], ids: DocumentIds, qrels: Qrels) -> tuple[NDArray[np.int64], list[str]]:
     """The relevant documents that the corpus holds: query number x documents + document number, ascending; their ids.
 
     Relevant documents that it lacks cannot be ranked; they still count in ideal gain and recall, by the evaluator.
@@ -149,7 +141,6 @@ def _relevant(query_ids: Sequence[str], ids: pa.ChunkedArray, qrels: Qrels) -> t
         if grade > 0
     ]
     names = sorted({document for _, document in pairs})
-    places = pc.indices_nonzero(pc.is_in(ids, value_set=pa.array(names, type=pa.string())))
-    number_of = dict(zip(ids.take(places).to_pylist(), places.to_pylist(), strict=True))
+    number_of = numbers_of(ids, names)
     keyed = sorted((row * len(ids) + number_of[name], name) for row, name in pairs if name in number_of)
     return np.array([key for key, _ in keyed], dtype=np.int64), [name for _, name in keyed]

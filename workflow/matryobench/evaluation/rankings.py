@@ -7,7 +7,7 @@ total order, the best k of anything is the k largest keys, whatever the order or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,15 @@ def unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 def from_keys(cells: Sequence[SearchCell], keys: Tensor) -> Rankings:
     """(cells, nq, k) keys in any order -> rankings on the CPU, best first."""
-    scores, documents = unpack(keys.cpu().sort(dim=-1, descending=True).values)
+    return _unpacked(cells, keys.shape[1:], (one.cpu().sort(dim=-1, descending=True).values for one in keys))
+
+
+def _unpacked(cells: Sequence[SearchCell], shape: Sequence[int], keys: Iterable[Tensor]) -> Rankings:
+    """Rankings from one (nq, k) of ordered keys per cell; with many queries and cells two copies would not fit."""
+    scores = torch.empty(len(cells), *shape)
+    documents = torch.empty(len(cells), *shape, dtype=torch.int64)
+    for number, one in enumerate(keys):
+        scores[number], documents[number] = unpack(one)
     return Rankings(tuple(cells), scores, documents)
 
 
@@ -81,15 +89,17 @@ def merge(parts: Sequence[Rankings]) -> Rankings:
     first = parts[0]
     if any(part.cells != first.cells or part.scores.shape != first.scores.shape for part in parts):
         raise InputError("rankings: the shards differ in cells, queries or k; search all of them with one setting.")
-    kept = []
-    for cell in range(len(first.cells)):  # cell by cell, so that the union is never held for all of them
-        one = [Rankings(part.cells, part.scores[cell], part.documents[cell]) for part in parts]
-        keys = torch.cat([to_keys(part) for part in one], dim=-1).sort(dim=-1, descending=True).values
-        documents = unpack(keys)[1].sort(dim=-1).values
-        if ((documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] >= 0)).any():
-            raise InputError("rankings: two shards hold the same document; give every shard its own documents.")
-        kept.append(keys[:, : first.scores.shape[-1]])
-    return from_keys(first.cells, torch.stack(kept))
+    return _unpacked(first.cells, first.scores.shape[1:], (_merged(parts, cell) for cell in range(len(first.cells))))
+
+
+def _merged(parts: Sequence[Rankings], cell: int) -> Tensor:
+    """(nq, k) keys of one cell from those of all shards, best first; the union is never held for all cells."""
+    one = [Rankings(part.cells, part.scores[cell], part.documents[cell]) for part in parts]
+    keys = torch.cat([to_keys(part) for part in one], dim=-1).sort(dim=-1, descending=True).values
+    documents = unpack(keys)[1].sort(dim=-1).values
+    if ((documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] >= 0)).any():
+        raise InputError("rankings: two shards hold the same document; give every shard its own documents.")
+    return keys[:, : parts[0].scores.shape[-1]]
 
 
 def write_rankings(rankings: Rankings, path: Path, meta: dict[str, Any]) -> None:

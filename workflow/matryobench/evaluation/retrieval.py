@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from matryobench.data.doc_ids import DocumentIds
 from matryobench.data.tokens import Tokens
 from matryobench.errors import InputError
-from matryobench.evaluation.metrics import METRICS, DocumentIds, Qrels, per_query
+from matryobench.evaluation.metrics import METRICS, Qrels, per_query
 from matryobench.evaluation.rankings import Rankings, SearchCell
 from matryobench.evaluation.search import Similarity, TopK
 from matryobench.models.encoder import Encoder, default_tokens_per_forward

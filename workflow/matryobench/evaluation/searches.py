@@ -15,6 +15,7 @@ from torch import Tensor
 
 from matryobench import layout
 from matryobench.data.collection_tables import check_collection
+from matryobench.data.doc_ids import DocumentIds, StoredIds, numbers_of
 from matryobench.data.records import read_table
 from matryobench.data.tokens import Tokens, read_tokens
 from matryobench.errors import InputError
@@ -45,7 +46,7 @@ class Search:
     name: str
     identity: str
     corpus: Tokens
-    doc_ids: pa.ChunkedArray
+    doc_ids: DocumentIds
     sets: tuple[JudgedSet, ...]
     queries: list[Tensor]
     excluded: Tensor
@@ -53,26 +54,29 @@ class Search:
 
 def build_search(
     name: str,
-    passages: pa.Table,
+    passages: pa.Table | StoredIds,
     corpus: Tokens,
     sets: Sequence[tuple[str, bool, pa.Table, Tokens, pa.Table]],
 ) -> Search:
     """A search from tables: per set its name, whether a query's own id is excluded, queries, their tokens, judgements.
 
+    Of the passages only the ids are needed; their texts, where they are there, are counted.
+
     Raises InputError as `check_collection` does, and where tokens and table do not belong together.
     """
-    doc_ids = passages.column("doc_id")
-    _check_tokens(name, corpus, passages)
+    doc_ids = passages if isinstance(passages, StoredIds) else passages.column("doc_id")
+    _check_tokens(name, corpus, len(doc_ids))
     judged, texts, excluded = [], [], []
     for set_name, exclude_own_id, queries, tokens, qrels in sets:
-        _check_tokens(set_name, tokens, queries)
+        _check_tokens(set_name, tokens, queries.num_rows)
         kept, facts = check_collection(passages, queries, qrels, set_name)
         ids = kept.column("query_id")
         numbers = pc.index_in(ids, value_set=queries.column("query_id").combine_chunks()).to_pylist()
         texts += [tokens.text(int(tokens.rows[number, 0])) for number in numbers]
-        own = pc.index_in(ids, value_set=doc_ids.combine_chunks()).fill_null(-1).to_numpy()
-        excluded.append(own.astype(np.int64) if exclude_own_id else np.full(len(ids), -1))
-        judged.append(JudgedSet(set_name, ids.to_pylist(), qrels, facts))
+        names = ids.to_pylist()
+        own = numbers_of(doc_ids, names) if exclude_own_id else {}
+        excluded.append(np.array([own.get(query, -1) for query in names], dtype=np.int64))
+        judged.append(JudgedSet(set_name, names, qrels, facts))
     texts_hash = digest([corpus.meta, *(tokens.meta for _, _, _, tokens, _ in sets)])
     return Search(name, texts_hash, corpus, doc_ids, tuple(judged), texts, torch.from_numpy(np.concatenate(excluded)))
 
@@ -81,7 +85,7 @@ def load_search(
     corpus: str, collections: Sequence[Collection], files: Path, query_max_length: int, passage_max_length: int
 ) -> Search:
     """A search from an experiment's tables and token files under `files`."""
-    passages, _ = read_table(files / layout.table(corpus), ["doc_id"])  # the texts of millions need not be held
+    passages = StoredIds(files / layout.table(corpus))  # neither texts nor ids of millions need be held
     sets = [
         (
             collection.name,
@@ -95,8 +99,6 @@ def load_search(
     return build_search(corpus, passages, read_tokens(files / layout.tokens(corpus, passage_max_length)), sets)
 
 
-def _check_tokens(name: str, tokens: Tokens, table: pa.Table) -> None:
-    if len(tokens.rows) != table.num_rows:
-        raise InputError(
-            f"{name}: {len(tokens.rows)} texts are tokenised and the table has {table.num_rows}; tokenise it again."
-        )
+def _check_tokens(name: str, tokens: Tokens, rows: int) -> None:
+    if len(tokens.rows) != rows:
+        raise InputError(f"{name}: {len(tokens.rows)} texts are tokenised and the table has {rows}; tokenise it again.")

@@ -31,7 +31,7 @@ lint: $(BIN)/matryobench
 test: lint
 	pytest tests -n 2 --dist loadfile
 
-# Every rule through --sdm conda, and every environment installed by pip; needs a package index, 20 minutes, 6 GB in TMPDIR.
+# Every rule through --sdm conda, and every environment installed by pip; needs a package index and 2 GB in TMPDIR.
 test-environments: $(BIN)/matryobench
 	pytest tests/environments/whole_run.py tests/environments
 

@@ -2,24 +2,20 @@
 
     conda info --json | --version | config --get channel_priority --json | env create --file F --prefix P | clean ...
 
-Packages of the pip section are linked from the Python that runs this (`linked`), or with STANDIN_CONDA=install installed by
-pip. The first argument is the folder that plays conda's own. It takes environments of the form that envs/*.yaml have, and
-refuses conda packages other than python and pip.
+Packages of the pip section are linked from the Python that runs this (`linked`). The first argument is the folder that plays
+conda's own. It takes environments of the form that envs/*.yaml have, and refuses conda packages other than python and pip.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from linked import link
 
 
 def pins_of(file: Path) -> list[str]:
@@ -42,14 +38,7 @@ def create(arguments: list[str]) -> None:
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--prefix", type=Path, required=True)
     asked, _ = parser.parse_known_args(arguments)
-    pins = pins_of(asked.file)
-    if os.environ.get("STANDIN_CONDA") == "install":
-        subprocess.run([sys.executable, "-m", "venv", asked.prefix], check=True)
-        subprocess.run([asked.prefix / "bin" / "pip", "install", "--quiet", *pins], check=True)
-    else:
-        from linked import link
-
-        link(pins, asked.prefix)
+    link(pins_of(asked.file), asked.prefix)
 
 
 def main(folder: str, arguments: list[str]) -> None:

@@ -1,7 +1,7 @@
 # make demo   the demo experiment: sets up .venv, trains and evaluates every method, draws every figure
 # make test   format, lint, types, unit, parity and workflow tests
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint format schema lock clean
+.PHONY: demo test test-environments lint format schema environments lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,9 +26,14 @@ lint: $(BIN)/matryobench
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint --configfile config/demo.yaml
 	matryobench schema --check
+	python tools/make_environments.py --check
 
 test: lint
 	pytest tests -n 2 --dist loadfile
+
+# Every rule through --sdm conda, and every environment installed by pip; needs a package index and 2 GB in TMPDIR.
+test-environments: $(BIN)/matryobench
+	pytest tests/environments/whole_run.py tests/environments
 
 format: $(BIN)/matryobench
 	ruff format .
@@ -39,13 +44,18 @@ format: $(BIN)/matryobench
 schema: $(BIN)/matryobench
 	matryobench schema
 
-# Resolves pyproject.toml anew in a fresh environment and writes the exact pins.
+# envs/<stage>.yaml from pyproject.toml and the lock.
+environments: $(BIN)/matryobench
+	python tools/make_environments.py
+
+# Resolves pyproject.toml anew in a fresh environment and writes the exact pins, here and in the stages' environments.
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet "torch==2.13.0" "setuptools==84.2.1"
 	build/lock/bin/pip install --quiet ".[dev]"
 	(echo "# All that a matryobench environment consists of, exactly; made by \`make lock\` from pyproject.toml."; \
 	build/lock/bin/pip freeze --all | grep -v -e '^pip==' -e '^matryobench' | sed 's/+cpu//') > envs/requirements.txt
+	build/lock/bin/python tools/make_environments.py
 
 clean:
 	rm -rf results/demo .snakemake build

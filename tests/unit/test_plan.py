@@ -382,15 +382,3 @@ def test_json_schema_accepts_the_shipped_configs() -> None:
     schema = json.loads((ROOT / "workflow" / "schemas" / "experiment.schema.json").read_text())
     for path in EXPERIMENTS:
         Draft202012Validator(schema).validate(yaml.safe_load(path.read_text()))
-
-
-def test_direct_pins_lock_and_conda_environment_agree() -> None:
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
-    lock = [line for line in (ROOT / "envs" / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    assert all(line.count("==") == 1 for line in lock)
-    assert direct <= set(lock)
-    environment = yaml.safe_load((ROOT / "envs" / "matryobench.yaml").read_text())
-    assert environment["dependencies"][-1] == {"pip": ["-r requirements.txt"]}

@@ -10,7 +10,7 @@ rule collect:
     benchmark:
         f"{ROOT}/benchmarks/collect/cells.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/analyse.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -39,7 +39,7 @@ rule significance:
     benchmark:
         f"{ROOT}/benchmarks/significance/{{task}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/analyse.yaml"
     threads: 1
     resources:
         mem_mb=8000,
@@ -77,7 +77,7 @@ rule test_grids:
     benchmark:
         f"{ROOT}/benchmarks/test_grids/{{task}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/analyse.yaml"
     threads: 1
     resources:
         mem_mb=8000,
@@ -122,7 +122,7 @@ rule tabulate:
     benchmark:
         f"{ROOT}/benchmarks/tabulate/{{name}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/analyse.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -153,7 +153,7 @@ rule cover:
     benchmark:
         f"{ROOT}/benchmarks/cover/coverage.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/analyse.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -190,7 +190,7 @@ rule judge:
     benchmark:
         f"{ROOT}/benchmarks/judge/claims.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/analyse.yaml"
     threads: 1
     resources:
         mem_mb=2000,

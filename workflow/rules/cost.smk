@@ -15,7 +15,7 @@ rule measure_cost:
     benchmark:
         f"{ROOT}/benchmarks/measure_cost/deployment.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/evaluate.yaml"
     # All cores that the workflow was given, so that nothing runs beside it and disturbs the clock (it computes with the
     # experiment's `threads`, as other jobs do). Where a cluster schedules, there is no such number.
     threads: workflow.resource_settings.cores or THREADS
@@ -52,7 +52,7 @@ rule sum_training_costs:
     benchmark:
         f"{ROOT}/benchmarks/sum_training_costs/training-costs.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/analyse.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -16,7 +16,7 @@ rule fetch_data:
     benchmark:
         f"{ROOT}/benchmarks/fetch_data/{{dataset}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/data.yaml"
     threads: 1
     resources:
         # MEDI's 1.4 million rows take about 3.5 GB.
@@ -45,7 +45,7 @@ if not EXPERIMENT.pretrains:
         benchmark:
             f"{ROOT}/benchmarks/fetch_backbone/backbone.tsv"
         conda:
-            "../../envs/matryobench.yaml"
+            "../../envs/data.yaml"
         threads: 1
         resources:
             mem_mb=2000,
@@ -71,7 +71,7 @@ rule tokenise:
     benchmark:
         f"{ROOT}/benchmarks/tokenise/{{dataset}}.{{lengths}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=8000,

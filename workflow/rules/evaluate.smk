@@ -26,7 +26,7 @@ rule evaluate:
     benchmark:
         f"{ROOT}/benchmarks/evaluate/{{run}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/evaluate.yaml"
     threads: THREADS
     resources:
         mem_mb=8000,
@@ -60,7 +60,7 @@ rule search:
     benchmark:
         f"{ROOT}/benchmarks/search/{{run}}/{{corpus}}.{{shard}}-of-{{shards}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/evaluate.yaml"
     threads: THREADS
     resources:
         mem_mb=16000,

@@ -18,7 +18,7 @@ rule draw:
     benchmark:
         f"{ROOT}/benchmarks/draw/{{name}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/report.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -27,7 +27,7 @@ rule run_notebook:
     benchmark:
         f"{ROOT}/benchmarks/run_notebook/analysis.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/report.yaml"
     threads: 1
     resources:
         mem_mb=4000,

@@ -13,7 +13,7 @@ if EXPERIMENT.pretrains:
         benchmark:
             f"{ROOT}/benchmarks/pretrain/backbone.tsv"
         conda:
-            "../../envs/matryobench.yaml"
+            "../../envs/train.yaml"
         threads: THREADS
         resources:
             mem_mb=8000,
@@ -43,7 +43,7 @@ rule continue_pretraining:
     benchmark:
         f"{ROOT}/benchmarks/pretrain/{{name}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/train.yaml"
     threads: THREADS
     resources:
         mem_mb=16000,

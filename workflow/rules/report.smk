@@ -29,7 +29,7 @@ rule report:
     benchmark:
         f"{ROOT}/benchmarks/report/report.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/report.yaml"
     threads: 1
     resources:
         mem_mb=4000,

@@ -13,7 +13,7 @@ rule train:
     benchmark:
         f"{ROOT}/benchmarks/train/{{run}}.tsv"
     conda:
-        "../../envs/matryobench.yaml"
+        "../../envs/train.yaml"
     threads: THREADS
     resources:
         mem_mb=8000,

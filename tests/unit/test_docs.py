@@ -31,7 +31,7 @@ from matryobench.plan import Plan
 
 DOCS = ROOT / "docs"
 CELLS = ROOT / "results" / "reference" / "minilm" / "tables" / "cells.csv"
-PAGES = ("deviations.md", "methods.md", "adding.md", "analysis.md")
+PAGES = ("deviations.md", "methods.md", "adding.md", "analysis.md", "provenance.md")
 
 
 @cache

@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from matryobench import cli_results
+from matryobench import cli_chain, cli_results
 from matryobench.cli_results import Config, Out
 from matryobench.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 app.add_typer(cli_results.app)  # without a name: its verbs stand beside these
+app.add_typer(cli_chain.app)
 
 
 def main() -> None:
@@ -98,14 +99,16 @@ def pretrain(
     """Pre-trains the experiment's own backbone, or goes on from one; --out gets model/, pretraining.json, backbone.json."""
     from matryobench.plan import Plan
     from matryobench.pretraining.jobs import pretrain_backbone, pretrain_from
+    from matryobench.threads import threads
 
     loaded = Plan.load(config)
-    if continued is None:
-        pretrain_backbone(loaded, text, out)
-    elif start is None:
-        raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
-    else:
-        pretrain_from(loaded, continued, text, start, out)
+    with threads(loaded.experiment.threads):
+        if continued is None:
+            pretrain_backbone(loaded, text, out)
+        elif start is None:
+            raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
+        else:
+            pretrain_from(loaded, continued, text, start, out)
 
 
 @app.command()
@@ -122,11 +125,13 @@ def train(
     """Trains one run; interrupted, the same command goes on at the last checkpoint."""
     from matryobench.data.prepare import backbone_folder
     from matryobench.plan import Plan
+    from matryobench.threads import threads
     from matryobench.training.runs import train as train_run
 
     loaded = Plan.load(config)
     folder = start.parent / "model" if start.name == "run.json" else backbone_folder(start)
-    train_run(loaded, loaded.run(run), tokens, table, folder, out)
+    with threads(loaded.experiment.threads):
+        train_run(loaded, loaded.run(run), tokens, table, folder, out)
 
 
 @app.command("evaluate-run")
@@ -140,9 +145,11 @@ def evaluate_run(
     """Evaluates one trained run on all of its cells."""
     from matryobench.evaluation.runs import evaluate_run as evaluate
     from matryobench.plan import Plan
+    from matryobench.threads import threads
 
     loaded = Plan.load(config)
-    evaluate(loaded, loaded.run(run), model, files, out)
+    with threads(loaded.experiment.threads):
+        evaluate(loaded, loaded.run(run), model, files, out)
 
 
 @app.command()
@@ -159,9 +166,11 @@ def search(
     """Ranks one shard of a corpus for all queries and cells of a run; the evaluation merges the shards."""
     from matryobench.evaluation.runs import search_shard
     from matryobench.plan import Plan
+    from matryobench.threads import threads
 
     loaded = Plan.load(config)
-    search_shard(loaded, loaded.run(run), corpus, shard, of, model, files, out)
+    with threads(loaded.experiment.threads):
+        search_shard(loaded, loaded.run(run), corpus, shard, of, model, files, out)
 
 
 @app.command()

@@ -20,13 +20,16 @@ TableOut = Annotated[Path, typer.Option(help="Table to write (.parquet, and .csv
 
 @app.command()
 def collect(
-    config: Config, tables: Annotated[list[Path], typer.Argument(help="Cells tables of all runs.")], out: Out
+    config: Config,
+    tables: Annotated[list[Path], typer.Argument(help="Cells tables of all runs.")],
+    files: Annotated[Path, typer.Option(help="Results folder with the records of runs and evaluations.")],
+    out: Out,
 ) -> None:
-    """Joins the runs' cells tables to the experiment's one and adds averages over the test sets."""
+    """Joins the runs' cells tables to the experiment's one, adds averages; refuses what is not of the config's runs."""
     from matryobench import reports
     from matryobench.plan import Plan
 
-    print(f"{reports.collect(Plan.load(config), tables, out)} rows -> {out}")
+    print(f"{reports.collect(Plan.load(config), tables, files, out)} rows -> {out}")
 
 
 @app.command()
@@ -182,10 +185,14 @@ def notebook(
     ] = None,
 ) -> None:
     """Runs notebooks/analysis.ipynb on an experiment's results: further questions to its tables, as a page to read."""
-    from matryobench.notebook import run_notebook
+    from matryobench.notebook import notebook_sources, run_notebook
     from matryobench.paths import NOTEBOOK
+    from matryobench.plan import Plan
 
-    for path in run_notebook(results, out, notebook or NOTEBOOK):
+    config = results / "experiment.yaml"
+    sources = notebook_sources(Plan.load(config), results) if config.is_file() and notebook is None else None
+    paths = run_notebook(results, out, notebook or NOTEBOOK)
+    for path in [*paths, *([sources.sign("notebooks/analysis", paths)] if sources is not None else [])]:
         print(path)
 
 
@@ -212,12 +219,16 @@ def training_costs(
     out: Annotated[Path, typer.Option(help="Path without ending; .csv, .md and .tex are written.")],
 ) -> None:
     """Sums up what the training of every method cost: models, seconds, tokens, and how much that is next to BERT."""
+    from matryobench.chain.sources import Sources
     from matryobench.deployment import training_costs as costs
+    from matryobench.deployment.inputs import training_records
     from matryobench.plan import Plan
 
     loaded = Plan.load(config)
     titles = {name: method.title for name, method in loaded.methods.items()}
-    for path in costs.write_training_costs(costs.training_costs(loaded, files), out, titles):
+    sources = Sources.of(loaded, files, [files / record for record in training_records(loaded)])
+    paths = costs.write_training_costs(costs.training_costs(loaded, files), out, titles)
+    for path in [*paths, sources.sign("tables/training-costs", paths)]:
         print(path)
 
 

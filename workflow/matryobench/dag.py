@@ -11,16 +11,15 @@ from typing import Any
 
 import yaml
 
-from matryobench import layout
+from matryobench import layout, needs
 from matryobench.config import Experiment, PretrainedBackbone
 from matryobench.data.registry import mined_inputs
-from matryobench.deployment.inputs import cost_files
+from matryobench.deployment.inputs import cost_files, training_records
 from matryobench.errors import InputError
 from matryobench.files import write_text
 from matryobench.paths import CLAIMS
 from matryobench.plan import Plan, digest
 from matryobench.products import FIGURE_FORMATS, TABLE_FORMATS, Product, figures, tables
-from matryobench.tasks import StsRecipe
 from matryobench.validation import parse
 
 PACKAGE = Path(__file__).parent
@@ -77,48 +76,27 @@ class Dag:
 
     def training_tokens(self, run_id: str) -> str:
         """Token file that a run is trained on."""
-        recipe = self.plan.recipe(self.plan.run(run_id))
-        if isinstance(recipe, StsRecipe):
-            return self._at(layout.tokens(recipe.train, recipe.max_length))
-        return self._at(layout.tokens(recipe.train, recipe.query_max_length, recipe.passage_max_length))
+        return self._at(needs.training_tokens(self.plan, self.plan.run(run_id)))
 
     def evaluation_files(self, run_id: str) -> list[str]:
-        """What a run's evaluation reads: token files, for retrieval also tables of ids and judgements, and shards."""
-        task = self.plan.run(run_id).task
-        if task == "sts":
-            return [self._at(layout.tokens(name, self.plan.sts.max_length)) for name in self.plan.sts.evaluate]
-        if task == "mteb":
-            return [self._at(layout.table(name)) for name in self.plan.mteb_tables()]
-        files = [file for corpus in self.plan.corpora() for file in self.search_files(corpus)]
-        for corpus in self.plan.corpora():
-            count = self.plan.shards(corpus)
-            if count > 1:
-                files += [self._at(layout.shard(run_id, corpus, number, count)) for number in range(count)]
-        return files
+        """What a run's evaluation reads."""
+        return [self._at(file) for file in needs.evaluation_files(self.plan, self.plan.run(run_id))]
 
     def search_files(self, corpus: str) -> list[str]:
-        """What the search of a corpus reads: its table and tokens, and those of all test sets that search it."""
-        task = self.plan.retrieval
-        files = [layout.table(corpus), layout.tokens(corpus, task.passage_max_length)]
-        for collection in self.plan.corpora()[corpus]:
-            files += [layout.table(collection.queries), layout.table(collection.qrels)]
-            files.append(layout.tokens(collection.queries, task.query_max_length))
-        return [self._at(file) for file in files]
+        """What the search of a corpus reads."""
+        return [self._at(file) for file in needs.search_files(self.plan, corpus)]
 
     def start(self, run_id: str) -> str:
-        """What a run starts from: the record of the backbone or of a continued pre-training, or another run's run.json."""
-        run = self.plan.run(run_id)
-        if run.starts_from:
-            return self._at(f"runs/{run.starts_from}/run.json")
-        return self._at(f"pretraining/{run.pretraining}/backbone.json" if run.pretraining else "backbone/backbone.json")
+        """The record of what a run starts from."""
+        return self._at(needs.start(self.plan.run(run_id)))
 
     def cells(self) -> list[str]:
         """The cells tables of all runs."""
-        return [self._at(f"evaluation/{run.run_id}/cells.parquet") for run in self.plan.runs]
+        return [self._at(layout.cells(run.run_id)) for run in self.plan.runs]
 
     def items(self, task: str) -> list[str]:
         """The per-item scores of a task's runs."""
-        return [self._at(f"evaluation/{run.run_id}/items.parquet") for run in self.plan.runs_of(task)]
+        return [self._at(layout.items(run.run_id)) for run in self.plan.runs_of(task)]
 
     def gold(self, task: str) -> list[str]:
         """The tables that hold the gold scores of a task's test sets; retrieval has them in its items."""
@@ -126,7 +104,11 @@ class Dag:
 
     def records(self) -> list[str]:
         """The records of all trained runs."""
-        return [self._at(f"runs/{run.run_id}/run.json") for run in self.plan.runs]
+        return [self._at(layout.training_record(run.run_id)) for run in self.plan.runs]
+
+    def evaluations(self) -> list[str]:
+        """The records of all evaluations."""
+        return [self._at(layout.evaluation_record(run.run_id)) for run in self.plan.runs]
 
     def figure_needs(self, name: str) -> list[str]:
         """What a figure is made from besides the cells table; nothing for a name that is none of them."""
@@ -195,10 +177,7 @@ class Dag:
 
     def training_records(self) -> list[str]:
         """The records of every training of the experiment: of runs, of what they start from, of its own backbone."""
-        used = {run.pretraining for run in self.plan.runs if run.pretraining}
-        files = [layout.training_record(run.run_id) for run in self.plan.runs]
-        files += [layout.pretraining_record(name) for name in sorted(used)]
-        return [self._at(file) for file in files + [layout.BACKBONE_RECORD] * self.pretrains]
+        return [self._at(file) for file in training_records(self.plan)]
 
     def cost_targets(self) -> list[str]:
         """The tables of costs; those that join them with quality are among the tables and figures."""

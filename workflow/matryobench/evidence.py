@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matryobench import products
+from matryobench import layout, products
+from matryobench.chain.sources import Sources
 from matryobench.errors import InputError
+from matryobench.paths import CLAIMS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +33,7 @@ def write_significance(plan: Plan, task: str, cells_file: Path, items: Sequence[
         "sizes": plan.sizes(task), "sets": products.metrics(plan, task), "reference": method,
         "variant": products.first_variant(plan, task, method),
     }  # fmt: skip
+    sources = _tested(plan, task, cells_file, items, files)
     frame = _rows(cells_file, task)
     if task == "sts":
         gold, seed = _gold(plan, task, files), plan.experiment.seeds[0].name
@@ -38,6 +41,7 @@ def write_significance(plan: Plan, task: str, cells_file: Path, items: Sequence[
     else:
         table = significance.compare_retrieval(frame, items, **common)
     significance.write(table, out)
+    sources.sign(f"tables/{out.stem}", [out, out.with_suffix(".csv")])
     return len(table)
 
 
@@ -56,6 +60,7 @@ def write_grid_tests(plan: Plan, task: str, cells_file: Path, items: Sequence[Pa
         raise InputError(
             f"{plan.place}: {task} runs none of its baselines beside another method; nothing can be tested."
         )
+    sources = _tested(plan, task, cells_file, items, files)
     frame = _rows(cells_file, task)
     tables = [
         grid_tests.compare_with(
@@ -72,6 +77,7 @@ def write_grid_tests(plan: Plan, task: str, cells_file: Path, items: Sequence[Pa
     ]
     whole = pd.concat(tables, ignore_index=True)
     grid_tests.write(whole, out)
+    sources.sign(f"tables/{out.stem}", [out, out.with_suffix(".csv")])
     return len(whole)
 
 
@@ -79,8 +85,10 @@ def write_coverage(plan: Plan, records: Sequence[Path], out: Path) -> int:
     """Writes the gradient-coverage map of the finished runs (their run.json) as csv; returns its number of rows."""
     from matryobench.analysis import coverage
 
+    sources = Sources.of(plan, out.parent.parent, records)
     table = coverage.table(plan, coverage.recorded(plan, records))
     coverage.write(table, out)
+    sources.sign("tables/coverage", [out])
     return len(table)
 
 
@@ -92,6 +100,7 @@ def write_claims(plan: Plan, cells_file: Path, stem: Path) -> list[Path]:
     from matryobench.claims.registry import load_claims
     from matryobench.claims.tables import Side, write
 
+    sources = Sources.of(plan, cells_file.parent.parent, [cells_file, CLAIMS])
     known = load_claims()
     setting = Setting(
         shape=plan.known_shape(),
@@ -104,7 +113,14 @@ def write_claims(plan: Plan, cells_file: Path, stem: Path) -> list[Path]:
         Side("published", evaluate_published(known, {name: published.load(name) for name in published.EXPERIMENTS})),
         Side(plan.experiment.name, evaluate(known, read(cells_file), setting), hrefs),
     ]
-    return write(known, sides, stem)
+    paths = write(known, sides, stem)
+    return [*paths, sources.sign("tables/claims", paths)]
+
+
+def _tested(plan: Plan, task: str, cells_file: Path, items: Sequence[Path], files: Path) -> Sources:
+    """The cells table, the per-item scores and, of STS, the test sets with the gold scores."""
+    gold = [files / layout.table(name) for name in plan.sts.evaluate] if task == "sts" else []
+    return Sources.of(plan, files, [cells_file, *items, *gold])
 
 
 def _rows(cells_file: Path, task: str) -> pd.DataFrame:
@@ -116,7 +132,6 @@ def _rows(cells_file: Path, task: str) -> pd.DataFrame:
 
 def _gold(plan: Plan, task: str, files: Path) -> dict[str, NDArray[np.float64]]:
     """The gold scores of the task's test sets; retrieval's items carry theirs."""
-    from matryobench import layout
     from matryobench.analysis.items import read_gold
 
     return {name: read_gold(files / layout.table(name)) for name in plan.sts.evaluate} if task == "sts" else {}

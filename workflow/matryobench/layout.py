@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 
 def table(dataset: str) -> str:
     """A dataset as fetch wrote it."""
@@ -18,6 +20,12 @@ def shard(run: str, corpus: str, number: int, count: int) -> str:
     return f"evaluation/{run}/shards/{corpus}.{number}-of-{count}.safetensors"
 
 
+def record(product: str) -> str:
+    """What a product's files were made from and hash to: one record for all files of the same name."""
+    stem = str(PurePosixPath(product).with_suffix(""))
+    return f"{stem}.json" if stem == "tables/deployment" else f"{stem}.made.json"
+
+
 DEPLOYMENT = "tables/deployment.parquet"
 """What cells cost on the machine that measured it; .csv beside it, and how it was measured as .json."""
 
@@ -27,9 +35,33 @@ def training_record(run: str) -> str:
     return f"runs/{run}/run.json"
 
 
+def evaluation_record(run: str) -> str:
+    """What a run's evaluation left."""
+    return f"evaluation/{run}/evaluation.json"
+
+
+def cells(run: str) -> str:
+    """The cells table of a run."""
+    return f"evaluation/{run}/cells.parquet"
+
+
+def items(run: str) -> str:
+    """The per-item scores of a run."""
+    return f"evaluation/{run}/items.parquet"
+
+
 def pretraining_record(name: str) -> str:
     """What a continued pre-training left."""
     return f"pretraining/{name}/pretraining.json"
+
+
+BACKBONE = "backbone/backbone.json"
+"""Which model folder every run starts from, and the hashes of its files."""
+
+
+def continued(name: str) -> str:
+    """The same of a continued pre-training."""
+    return f"pretraining/{name}/backbone.json"
 
 
 BACKBONE_RECORD = "backbone/pretraining.json"

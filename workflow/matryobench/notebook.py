@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matryobench import layout
 from matryobench.errors import InputError
 from matryobench.files import write_text
 from matryobench.paths import NOTEBOOK
@@ -17,6 +18,9 @@ from matryobench.paths import NOTEBOOK
 if TYPE_CHECKING:
     from nbclient import NotebookClient
     from nbformat import NotebookNode
+
+    from matryobench.chain.sources import Sources
+    from matryobench.plan import Plan
 
 # nbconvert's own page without the scripts that it would load from the network (require.js, MathJax, mermaid), and with the
 # alternative texts of images, which it leaves out.
@@ -46,6 +50,16 @@ main .jp-RenderedHTMLCommon img { max-width: 100%; height: auto; }
 </style>
 {% endblock html_head_css %}
 """
+
+
+def notebook_sources(plan: Plan, results: Path) -> Sources:
+    """What notebooks/analysis.ipynb reads: the cells table, per-item scores, and the gold scores of STS sets."""
+    from matryobench.chain.sources import Sources
+
+    runs = [run.run_id for run in plan.runs if run.task != "mteb"]
+    gold = [layout.table(name) for name in plan.sts.evaluate] if plan.experiment.sts is not None else []
+    files = ["tables/cells.parquet", *map(layout.items, runs), *gold]
+    return Sources.of(plan, results, [path for file in files if (path := results / file).is_file()])
 
 
 def run_notebook(results: Path, stem: Path, notebook: Path = NOTEBOOK) -> list[Path]:

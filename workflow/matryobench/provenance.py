@@ -8,21 +8,46 @@ import platform
 import resource
 import subprocess
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from matryobench import __version__
 from matryobench.paths import ROOT
+from matryobench.plan import digest
+
+if TYPE_CHECKING:
+    from matryobench.config import Experiment
 
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "accelerate", "tokenizers", "numpy", "scipy", "pandas",
              "pyarrow", "safetensors", "snakemake")  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
-    """Git commit (with `-dirty` where files differ from it), library versions, machine and date."""
+ELSEWHERE = {"results", "mirror", "offline", "compute"}
+"""Settings that say where and on what an experiment runs, not what it computes."""
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Training precision -> the type that the model computes in; its weights are float32 in all cases."""
+
+
+def config_hash(experiment: Experiment) -> str:
+    """Short hash of the whole experiment, without where and on what it runs."""
+    return digest(experiment.model_dump(mode="json", exclude=ELSEWHERE))
+
+
+def code() -> dict[str, Any]:
+    """Version, git commit (with `-dirty` where files differ from it) and library versions: the same every time."""
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The code, the machine and the date. Never environment variables, user or host names, nor paths."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **code(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matryobench import products
+from matryobench import layout, products
+from matryobench.chain.guards import check_runs
+from matryobench.chain.sources import Sources
 from matryobench.errors import InputError, unknown_name
-from matryobench.files import sha256_of
 from matryobench.products import Product
 
 if TYPE_CHECKING:
@@ -24,9 +25,16 @@ def draw_figure(plan: Plan, name: str, cells_file: Path, stem: Path) -> list[Pat
     known = products.figures(plan)
     if name not in known:
         raise unknown_name(plan.place, "figure", name, known)
+    sources = _sources(plan, known[name], cells_file)
     figure = _figure(plan, known[name], cells_file)
-    provenance = {"experiment": plan.experiment.name, "figure": name, "cells_sha256": sha256_of(cells_file)}
-    return theme.save(figure, stem, provenance)
+    paths = theme.save(figure, stem, sources.note(f"figures/{name}"))
+    return [*paths, sources.sign(f"figures/{name}", paths, noted=paths)]
+
+
+def _sources(plan: Plan, product: Product, cells_file: Path) -> Sources:
+    """The cells table and the files beside it that a figure or table is made from."""
+    folder = cells_file.parent
+    return Sources.of(plan, folder.parent, [cells_file, *(folder / file for file in product.needs)])
 
 
 def _figure(plan: Plan, product: Product, cells_file: Path) -> Figure:
@@ -76,15 +84,20 @@ def _beside_published(plan: Plan, product: Product, frame: pd.DataFrame, common:
 def write_table(plan: Plan, name: str, cells_file: Path, stem: Path) -> list[Path]:
     """Writes one table as csv, markdown and LaTeX, from the cells table and what it needs beside it; returns the files
     written."""
+    known = products.tables(plan)
+    if name not in known:
+        raise unknown_name(plan.place, "table", name, known)
+    sources = _sources(plan, known[name], cells_file)
+    paths = _table(plan, known[name], cells_file, stem)
+    return [*paths, sources.sign(f"tables/{name}", paths)]
+
+
+def _table(plan: Plan, product: Product, cells_file: Path, stem: Path) -> list[Path]:
     from matryobench import expected
     from matryobench.analysis import agreement, expected_tables, relative, variants
     from matryobench.analysis import tables as writers
     from matryobench.analysis.backends import write as write_backends
 
-    known = products.tables(plan)
-    if name not in known:
-        raise unknown_name(plan.place, "table", name, known)
-    product = known[name]
     frame = _rows(cells_file, product.task)
     titles = {name: method.title for name, method in plan.methods.items()}
     common: dict[str, Any] = {"metric": product.metric, "titles": titles}
@@ -147,21 +160,29 @@ def _write_sizes(
     )
 
 
-def collect(plan: Plan, files: list[Path], out: Path) -> int:
+def collect(plan: Plan, tables: list[Path], files: Path, out: Path) -> int:
     """Joins the runs' cells tables, adds the average over the test sets; returns the number of rows.
 
-    Raises InputError where a file's rows are not those of the plan's runs.
+    `files` is the results folder with the records of runs and evaluations. Raises InputError where a table's rows are not
+    those of the plan's runs, and where a run or its evaluation is not what the plan asks for (`guards.check_runs`).
     """
     from matryobench.analysis import cells
 
-    frame = cells.collect(
-        files, sets={task: products.averaged_sets(plan, task) for task in plan.tasks if task != "mteb"}
-    )
+    check_runs(plan, files)
+    # Everything on the way from tokens to these tables is named by hash in the two records of every run.
+    records = [
+        files / record(run) for run in plan.by_id for record in (layout.training_record, layout.evaluation_record)
+    ]
+    sources, behind = Sources.of(plan, files, tables), Sources.of(plan, files, records)
+    averaged = {task: products.averaged_sets(plan, task) for task in plan.tasks if task != "mteb"}
+    frame = cells.collect(tables, sets=averaged)
     found, wanted = set(frame["run_id"]), set(plan.by_id)
     if found != wanted:
         name = sorted(found ^ wanted)[0]
         raise InputError(f"{out}: run {name} is in only one of plan and results; evaluate all runs of the plan again.")
     cells.write(frame, out)
+    # Records hold times, so what stands in the table itself is of the tables that it was joined from alone.
+    sources.sign("tables/cells", [out, out.with_suffix(".csv")], facts={"records": behind.inputs})
     return len(frame)
 
 

@@ -38,3 +38,13 @@ def read_tensors(path: Path, needed: Sequence[str], what: str, remedy: str) -> t
     if lacking := [name for name in needed if name not in tensors]:
         raise InputError(f"{path}: this {what} has no {lacking[0]!r}; it is of another kind, so name the right file.")
     return tensors, meta
+
+
+def read_meta(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """The meta alone of what `write_tensors` wrote; errors as `read_tensors`."""
+    try:
+        with safe_open(path, framework="np") as stored:
+            meta: dict[str, Any] = json.loads(stored.metadata()["matryobench"])
+            return meta
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a readable {what} ({error}); remove it and {remedy} again.") from None

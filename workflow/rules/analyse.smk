@@ -1,10 +1,13 @@
 # One tidy table of the experiment, and the tables made from it.
 rule collect:
     input:
-        EXPERIMENT.cells(),
+        tables=EXPERIMENT.cells(),
+        records=EXPERIMENT.records(),
+        evaluations=EXPERIMENT.evaluations(),
     output:
         cells=f"{ROOT}/tables/cells.parquet",
         csv=f"{ROOT}/tables/cells.csv",
+        record=f"{ROOT}/tables/cells.made.json",
     log:
         f"{ROOT}/logs/collect/cells.log",
     benchmark:
@@ -19,10 +22,12 @@ rule collect:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
         code=source_hash("analysis/cells.py", "analysis/frames.py"),
+        root=subpath(output.cells, ancestor=2),
     message:
         "collect the cells tables of all runs"
     shell:
-        "{params.matryobench} collect {params.config} {input} --out {output.cells} &> {log}"
+        "{params.matryobench} collect {params.config} {input.tables} --files {params.root}"
+        " --out {output.cells} &> {log}"
 
 
 # Paired tests of every method against the reference at the named sizes, from per-item scores.
@@ -34,6 +39,7 @@ rule significance:
     output:
         table=f"{ROOT}/tables/{{task}}-significance.parquet",
         csv=f"{ROOT}/tables/{{task}}-significance.csv",
+        record=f"{ROOT}/tables/{{task}}-significance.made.json",
     log:
         f"{ROOT}/logs/significance/{{task}}.log",
     benchmark:
@@ -72,6 +78,7 @@ rule test_grids:
     output:
         table=f"{ROOT}/tables/{{task}}-grid-tests.parquet",
         csv=f"{ROOT}/tables/{{task}}-grid-tests.csv",
+        record=f"{ROOT}/tables/{{task}}-grid-tests.made.json",
     log:
         f"{ROOT}/logs/test_grids/{{task}}.log",
     benchmark:
@@ -117,6 +124,7 @@ rule tabulate:
         ),
         md=f"{ROOT}/tables/{{name}}.md",
         tex=f"{ROOT}/tables/{{name}}.tex",
+        record=f"{ROOT}/tables/{{name}}.made.json",
     log:
         f"{ROOT}/logs/tabulate/{{name}}.log",
     benchmark:
@@ -147,7 +155,8 @@ rule cover:
     input:
         EXPERIMENT.records(),
     output:
-        f"{ROOT}/tables/coverage.csv",
+        csv=f"{ROOT}/tables/coverage.csv",
+        record=f"{ROOT}/tables/coverage.made.json",
     log:
         f"{ROOT}/logs/cover/coverage.log",
     benchmark:
@@ -165,7 +174,7 @@ rule cover:
     message:
         "write the map of gradient coverage"
     shell:
-        "{params.matryobench} coverage {params.config} {input} --out {output} &> {log}"
+        "{params.matryobench} coverage {params.config} {input} --out {output.csv} &> {log}"
 
 
 # What the published numbers and the experiment's say of every claim of the papers.
@@ -185,6 +194,7 @@ rule judge:
                 "methods": "all",
             },
         ),
+        record=f"{ROOT}/tables/claims.made.json",
     log:
         f"{ROOT}/logs/judge/claims.log",
     benchmark:

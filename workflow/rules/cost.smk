@@ -46,7 +46,7 @@ rule sum_training_costs:
     input:
         EXPERIMENT.training_records(),
     output:
-        multiext(f"{ROOT}/tables/training-costs", ".csv", ".md", ".tex"),
+        multiext(f"{ROOT}/tables/training-costs", ".csv", ".md", ".tex", ".made.json"),
     log:
         f"{ROOT}/logs/sum_training_costs/training-costs.log",
     benchmark:

@@ -13,6 +13,7 @@ rule draw:
         ),
         png=f"{ROOT}/figures/{{name}}.png",
         pdf=f"{ROOT}/figures/{{name}}.pdf",
+        record=f"{ROOT}/figures/{{name}}.made.json",
     log:
         f"{ROOT}/logs/draw/{{name}}.log",
     benchmark:

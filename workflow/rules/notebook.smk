@@ -22,6 +22,7 @@ rule run_notebook:
             category="Notebook",
             labels={"notebook": "analysis"},
         ),
+        record=f"{ROOT}/notebooks/analysis.made.json",
     log:
         f"{ROOT}/logs/run_notebook/analysis.log",
     benchmark:

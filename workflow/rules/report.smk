@@ -18,12 +18,13 @@ rule report:
         ],
         records=EXPERIMENT.records(),
     output:
-        report(
+        page=report(
             f"{ROOT}/report.html",
             caption="../report/report.rst",
             category="Report",
             labels={"kind": "page", "shows": "the whole experiment"},
         ),
+        record=f"{ROOT}/report.made.json",
     log:
         f"{ROOT}/logs/report/report.log",
     benchmark:
@@ -43,4 +44,4 @@ rule report:
     message:
         "write the report"
     shell:
-        "{params.matryobench} report {params.config} --results {params.results} --out {output} &> {log}"
+        "{params.matryobench} report {params.config} --results {params.results} --out {output.page} &> {log}"

@@ -83,6 +83,7 @@ def _derive_data(plan: Plan, name: str, spec: DatasetSpec, out: Path) -> int:
         "sha256": {
             f"{other}: {file}": sha for other, facts in sources.items() for file, sha in facts["sha256"].items()
         },
+        "tables_sha256": {other: sha256_of(path) for other, path in tables.items()},
         way: facts,
     }
     write_table(table, out, meta)
@@ -109,21 +110,33 @@ def fetch_backbone(experiment: Experiment, place: str) -> Path:
 
 
 def write_backbone(folder: Path, out: Path) -> None:
-    """Writes the backbone's record: its folder and the sha256 of every file that a run reads from it."""
+    """Writes the backbone's record: its folder and the sha256 of every file that a run reads from it.
+
+    A folder beside the record goes by its name, so that results can be moved; any other as it was given.
+    """
     from matryobench.models.folders import TOKENIZER_FILES, read_settings
 
     weights = read_settings(folder).weights
     files = sorted([*weights.glob("*.safetensors"), weights / "config.json", *(weights / n for n in TOKENIZER_FILES)])
     sums = {file.name: sha256_of(file) for file in files if file.is_file()}
-    write_json(out, {"folder": str(folder.resolve()), "sha256": sums})
+    write_json(out, {"folder": folder.name if folder.parent == out.parent else str(folder), "sha256": sums})
 
 
 def backbone_folder(record: Path) -> Path:
     """The folder that a backbone's record names."""
     try:
-        return Path(json.loads(record.read_text(encoding="utf-8"))["folder"])
+        folder = Path(json.loads(record.read_text(encoding="utf-8"))["folder"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{record}: not a backbone record ({error}); run the fetch step again.") from None
+    return record.parent / folder if (record.parent / folder).is_dir() else folder
+
+
+def tokenizer_sha256(folder: Path) -> dict[str, str]:
+    """The sha256 of every tokenizer file of a model folder."""
+    from matryobench.models.folders import TOKENIZER_FILES, read_settings
+
+    weights = read_settings(folder).weights
+    return {name: sha256_of(weights / name) for name in sorted(TOKENIZER_FILES) if (weights / name).is_file()}
 
 
 def tokenise_table(
@@ -152,6 +165,7 @@ def tokenise_table(
         raise InputError(f"{table_file}: this is a table of {kind}; {fix}.")
     meta = {key: described.get(key) for key in ("dataset", "kind", "source", "id", "revision", "sha256", "rows")}
     meta["table_sha256"] = sha256_of(table_file)
+    meta["tokenizer_sha256"] = tokenizer_sha256(tokenizer_folder)
     tokenizer = load_tokenizer(tokenizer_folder)
     if query_max_length is not None:
         groups = tokenise_groups(_rows(table_file), tokenizer, query_max_length, max_length, meta)

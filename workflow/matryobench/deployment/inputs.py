@@ -1,10 +1,11 @@
-"""Which files costs are measured on."""
+"""Which files costs are measured on or summed from."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from matryobench import layout
+from matryobench.config import PretrainedBackbone
 
 if TYPE_CHECKING:
     from matryobench.plan import Plan
@@ -27,3 +28,11 @@ def cost_files(plan: Plan, task: str) -> list[str]:
     if name in plan.classifications:
         return [layout.table(plan.classifications[name].test)]
     return [layout.table(plan.collections[name].queries), layout.table(plan.collections[name].corpus)]
+
+
+def training_records(plan: Plan) -> list[str]:
+    """The records of every training: of runs, of what they start from, of the experiment's own backbone."""
+    used = {run.pretraining for run in plan.runs if run.pretraining}
+    files = [layout.training_record(run.run_id) for run in plan.runs]
+    files += [layout.pretraining_record(name) for name in sorted(used)]
+    return files + [layout.BACKBONE_RECORD] * isinstance(plan.experiment.backbone, PretrainedBackbone)

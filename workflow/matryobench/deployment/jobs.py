@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from matryobench import layout
+from matryobench.chain.sources import Sources
 from matryobench.deployment.inputs import cost_files, first_set
 from matryobench.errors import InputError
-from matryobench.files import write_json
 from matryobench.provenance import environment
+from matryobench.threads import threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,9 @@ def measure_cost(plan: Plan, backbone: Path, files: Path, out: Path, device_name
     from matryobench.deployment import costs, measuring
     from matryobench.models.folders import device_of, read_config
 
+    texts = [files / file for task in plan.tasks for file in cost_files(plan, task)]
+    encoder = [path for path in [files / layout.BACKBONE] if path.is_file()]
+    sources = Sources.of(plan, files, [*encoder, *texts])
     began, load = time.perf_counter(), os.getloadavg()[0]  # what else computes here disturbs the clock
     config = read_config(backbone)[1]
     full = (config.num_hidden_layers, config.hidden_size)
@@ -46,7 +49,7 @@ def measure_cost(plan: Plan, backbone: Path, files: Path, out: Path, device_name
     device, settings = device_of(device_name), plan.experiment.deployment
     # Both ways of pooling cost the same next to a layer; the first run's is measured.
     pooling = plan.recipe(plan.runs[0]).pooling
-    with _threads(plan.experiment.threads):
+    with threads(plan.experiment.threads):
         rows = measuring.measure(backbone, pooling, work, settings, SEED, device)
     costs.write(pd.DataFrame(rows), out)
     record: dict[str, Any] = {
@@ -69,7 +72,7 @@ def measure_cost(plan: Plan, backbone: Path, files: Path, out: Path, device_name
         "wall_seconds": round(time.perf_counter() - began, 3),
         **environment(),
     }  # fmt: skip
-    write_json(out.with_suffix(".json"), record)
+    sources.sign("tables/deployment", [out, out.with_suffix(".csv")], facts=record, record=out.with_suffix(".json"))
     return len(rows)
 
 
@@ -109,19 +112,6 @@ def _draw_from_tables(plan: Plan, file: Path, backbone: Path, limit: int) -> Seq
     texts = [passage_text(*parts) if len(parts) > 1 else parts[0] for parts in drawn]
     encoded = load_tokenizer(backbone)(texts, truncation=True, max_length=plan.mteb.max_length)
     return [torch.tensor(ids, dtype=torch.int32) for ids in encoded["input_ids"]]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """With the threads that the experiment's other jobs compute with, however many cores are kept free for this one."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _drawn(count: int, limit: int, file: Path) -> list[int]:

@@ -6,11 +6,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from matryobench import layout
+from matryobench.chain.guards import check_model
 from matryobench.errors import InputError
 from matryobench.files import sha256_of, write_json
 from matryobench.models.folders import device_of, load_encoder
-from matryobench.provenance import environment, peak_memory_mb
+from matryobench.needs import evaluation_files
+from matryobench.provenance import config_hash, environment, peak_memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +33,8 @@ def evaluate_run(plan: Plan, run: Run, model: Path, files: Path, out: Path) -> N
     from matryobench.evaluation.results import cells_frame
 
     began = time.perf_counter()
+    trained = model.parent / "run.json"
+    inputs = {"run_sha256": sha256_of(trained), "model_sha256": check_model(plan, run, model)}
     encoder = _encoder(plan, run, model)
     evaluate = {"sts": _evaluate_sts, "retrieval": _evaluate_retrieval, "mteb": _evaluate_mteb}[run.task]
     results, facts = evaluate(plan, run, encoder, model, files, out)
@@ -36,17 +42,24 @@ def evaluate_run(plan: Plan, run: Run, model: Path, files: Path, out: Path) -> N
         results, experiment=plan.experiment.name, method=run.method, variant=run.variant, recipe=run.recipe,
         seed=run.seed.name, run_id=run.run_id, backend=run.backend,
     )  # fmt: skip
+    write(frame, out / "cells.parquet")
+    device = device_of()
     record = {
         "run_id": run.run_id,
-        "run_sha256": sha256_of(model.parent / "run.json"),
+        **inputs,
+        "files_sha256": {file: sha256_of(files / file) for file in evaluation_files(plan, run)},
         **facts,
         "evaluation_hash": plan.evaluation_hash(run),
+        "config_hash": config_hash(plan.experiment),
+        "outputs": {name: sha256_of(out / name) for name in ("cells.parquet", "cells.csv", "items.parquet")},
+        "dtype": "float32",  # scoring is exact, whatever the training's precision
+        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
         "wall_seconds": round(time.perf_counter() - began, 3),
         "peak_memory_mb": peak_memory_mb(),
         **environment(),
     }
-    write_json(out / "evaluation.json", record)
-    write(frame, out / "cells.parquet")
+    write_json(out / "evaluation.json", record)  # last: where it is, the evaluation is whole
 
 
 def search_shard(
@@ -55,6 +68,7 @@ def search_shard(
     """Ranks one shard of a corpus for a run; see `retrieval_runs.search_shard`."""
     from matryobench.evaluation import retrieval_runs
 
+    check_model(plan, run, model)
     retrieval_runs.search_shard(plan, run, corpus, shard, shards, _encoder(plan, run, model), model, files, out)
 
 
@@ -78,7 +92,7 @@ def _evaluate_sts(
             raise InputError(f"{path}: holds {sets[name].meta['dataset']} and not {name}; tokenise {name} again.")
     results = evaluate_sts(encoder, sets, run.evaluated)
     write_items(results, run.run_id, out / "items.parquet")
-    return results, {"tokens_sha256": {name: sha256_of(path) for name, path in paths.items()}}
+    return results, {}
 
 
 def _evaluate_retrieval(

@@ -9,11 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matryobench import layout
 from matryobench.errors import InputError
-from matryobench.files import write_text
+from matryobench.files import sha256_of, write_text
 from matryobench.report import contents, embedding, grids, records, verdicts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matryobench.plan import Plan
 
 CELLS, CLAIMS = "tables/cells.parquet", "tables/claims.csv"
@@ -36,17 +39,31 @@ def write_report(plan: Plan, results: Path, out: Path) -> list[Missing]:
     """
     if not results.is_dir():
         raise InputError(f"{results} is no folder; run the experiment first, or name its results with --results.")
-    page, missing = _page(plan, results)
+    from matryobench.chain.sources import Sources
+
+    parts = contents.contents(plan, results)
+    sources = Sources.of(plan, results, _read_files(plan, results, parts))
+    page, missing = _page(plan, results, parts)
     write_text(out, page)
+    sources.sign("report", [out])
     return missing
 
 
-def _page(plan: Plan, results: Path) -> tuple[str, list[Missing]]:
+def _read_files(plan: Plan, results: Path, parts: Sequence[contents.Part]) -> list[Path]:
+    """All of the results that the page shows something of."""
+    shown = [file for entry in contents.entries(parts) for file in entry.files]
+    kept = [f"data/{name}.parquet" for name in plan.dataset_names()]
+    patterns = ("tables/*.csv", "runs/*/run.json", "evaluation/*/evaluation.json", "pretraining/*/pretraining.json")
+    found = [path for pattern in patterns for path in results.glob(pattern)]
+    named = [*shown, *kept, CELLS, str(records.DEPLOYMENT_RECORD), layout.BACKBONE, layout.BACKBONE_RECORD]
+    return [*found, *(path for file in named if (path := results / file).is_file())]
+
+
+def _page(plan: Plan, results: Path, parts: Sequence[contents.Part]) -> tuple[str, list[Missing]]:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from matryobench.provenance import environment
+    from matryobench.provenance import config_hash, environment
 
-    parts = contents.contents(plan, results)
     found = records.read(plan, results)
     cells = next((path for name in (CELLS, "tables/cells.csv") if (path := results / name).is_file()), None)
     claims = results / CLAIMS
@@ -78,6 +95,7 @@ def _page(plan: Plan, results: Path) -> tuple[str, list[Missing]]:
         "backbone": records.backbone(plan, results),
         "measured": records.measured(results),
         "environment": records.environment(found),
+        "hashes": [("cells table", sha256_of(cells)), ("settings", config_hash(plan.experiment))] if cells else [],
         "tables": {
             "runs": records.run_table(plan, found),
             "data": records.data_table(plan, results, found),

@@ -13,15 +13,16 @@ import torch
 
 from matryobench.data.tokens import read_tokens
 from matryobench.errors import InputError
-from matryobench.files import atomic_path, sha256_of, write_json
+from matryobench.files import atomic_path, folder_sha256, sha256_of, write_json
 from matryobench.models.encoder import Encoder, default_tokens_per_forward
 from matryobench.models.folders import device_of, load_encoder, read_settings, save_encoder
 from matryobench.objectives.build import objective_of
 from matryobench.objectives.objective import Objective
 from matryobench.objectives.retrieval import RetrievalObjective
 from matryobench.plan import Plan, Run, digest
-from matryobench.provenance import environment, peak_memory_mb
+from matryobench.provenance import DTYPES, config_hash, environment, peak_memory_mb
 from matryobench.tasks import RetrievalRecipe, StsRecipe
+from matryobench.training.gather import world_size
 from matryobench.training.loop import Loop
 from matryobench.training.module import AllLayers
 from matryobench.training.retrieval import RetrievalTraining
@@ -104,10 +105,16 @@ def train(
         "experiment": plan.experiment.name,
         "settings_hash": plan.settings_hash(run),
         "settings": plan.training_settings(run),
+        "config_hash": config_hash(plan.experiment),
         "inputs": inputs,
         "dataset": work.meta,
         "trained_cells": [vars(cell) for cell in work.coverage()],
         **outcome,
+        "dtype": DTYPES[outcome["precision"]],
+        "model_sha256": folder_sha256(out / "model"),
+        "processes": world_size(),
+        "threads": torch.get_num_threads(),
+        "device_seconds": round(outcome["train_seconds"] * world_size(), 3),
         "tokens_seen": _tokens_seen(work, training.accumulation, outcome["steps"]),
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "wall_seconds": round(time.perf_counter() - began, 3),

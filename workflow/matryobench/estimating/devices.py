@@ -6,13 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 from matryobench.errors import InputError, unknown_name
 from matryobench.estimating.work import ON_DEVICE, QUANTITIES, Job
-
-if TYPE_CHECKING:
-    from matryobench.compute import Device as DeviceName
 
 FORMAT = 1
 """Of calibration files; another one is not read."""
@@ -97,7 +92,7 @@ PROFILES: Mapping[str, Device] = {
 }
 
 
-def device_named(name: DeviceName, calibration: Path) -> Device:
+def device_named(name: str, calibration: Path) -> Device:
     """A profile by name, or for `measured` what `calibration` holds.
 
     Raises InputError for another name, and for a calibration that is missing, damaged or incomplete.

@@ -39,9 +39,11 @@ def evaluation_jobs(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu
         yield _mteb(plan, sizes, shape, run, gpu)
 
 
-def encoding(shape: EncoderShape, texts: Texts, layers: int, gpu: bool) -> dict[str, float]:
+def encoding(
+    shape: EncoderShape, texts: Texts, layers: int, gpu: bool, padding: float = budgets.PADDING
+) -> dict[str, float]:
     """Amounts of one pass of texts through `layers` layers, in float32, sorted by length."""
-    padded = texts.scaled(budgets.PADDING)
+    padded = texts.scaled(padding)
     passes = budgets.passes(padded.tokens, budgets.tokens_per_forward(gpu, None)) if texts.count else 0
     return {
         "full_operations": operations.forward(shape, padded, layers),

@@ -39,7 +39,8 @@ def fetch_jobs(plan: Plan, sizes: Sizes, shape: EncoderShape) -> Iterator[Job]:
             name,
             "fetch",
             {
-                "start_light": 1.0,
+                # The demo world is made anew by each of its jobs.
+                "start_light": 2.0 if spec.demo_world is not None else 1.0,
                 "rows": float(rows),
                 "mined": float(rows if mined else 0),
                 "written": 2 * volume,
@@ -56,6 +57,7 @@ def fetch_jobs(plan: Plan, sizes: Sizes, shape: EncoderShape) -> Iterator[Job]:
 def tokenise_jobs(plan: Plan, sizes: Sizes) -> Iterator[Job]:
     """One job per dataset and maximum lengths that some training or evaluation reads."""
     wanted: dict[tuple[str, str], Texts] = {}
+    held: dict[str, float] = {}
     for run in plan.runs:
         recipe = plan.recipe(run)
         rows = sizes.rows(recipe.train)
@@ -68,6 +70,7 @@ def tokenise_jobs(plan: Plan, sizes: Sizes) -> Iterator[Job]:
             mined = plan.datasets[recipe.train].mined
             groups = 1 + mined.negatives if mined is not None else PASSAGES_OF_GROUP
             wanted[recipe.train, lengths] = query.scaled(rows) + passage.scaled(rows * groups)
+            held[recipe.train] = PIECE * groups * (sizes.characters(recipe.train) or 0.0) * HELD_NESTED
     if plan.experiment.sts is not None:
         for name in plan.sts.evaluate:
             wanted[name, str(plan.sts.max_length)] = sizes.distinct(name, plan.sts.max_length)
@@ -91,11 +94,13 @@ def tokenise_jobs(plan: Plan, sizes: Sizes) -> Iterator[Job]:
             },
             tokens=texts.tokens,
             disk=4 * texts.tokens + 12 * texts.count,
-            memory=RESIDENT["figures"] * MEGABYTE + 12 * texts.tokens + 250 * texts.count,
+            memory=RESIDENT["figures"] * MEGABYTE + 12 * texts.tokens + 250 * texts.count + held.get(name, 0.0),
             after=(("fetch_data", name), ("backbone", None)),
         )
 
 
+PIECE, HELD_NESTED = 4096, 12
+"""Groups that are Python objects at a time, and how many times its characters one takes then."""
 PASSAGES_OF_GROUP = 31
 """Passages of a group whose entry does not say: Tevatron's MS MARCO file has one positive and about 30 negatives."""
 _TEXTS = ("text", "anchor", "positive", "negative", "query", "sentence1", "sentence2")

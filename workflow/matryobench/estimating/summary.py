@@ -48,7 +48,7 @@ def costs(estimate: Estimate, device: Device, devices: int) -> list[Cost]:
     return [*found, _cost("total", estimate.jobs, device, devices)]
 
 
-def as_json(estimate: Estimate, device: Device, devices: int, found: Iterable[Cost]) -> dict[str, Any]:
+def summary_record(estimate: Estimate, device: Device, devices: int, found: Iterable[Cost]) -> dict[str, Any]:
     """The costs and what they rest on, for --json."""
     return {
         "device": device.name,

@@ -106,10 +106,13 @@ def read_token_file(path: Path) -> TokenFile | None:
         return Texts(count, tokens, tokens * tokens / count * spread if count else 0.0)
 
     if "passage_ids" in header:
+        # All but one passage of a group are negatives, and a long list of them weighs no more than a short one.
+        offsets, negatives = array("passage_offsets"), array("negatives")
+        chosen = np.asarray(negatives[:: max(1, len(negatives) // _SAMPLE)])
+        lengths = (offsets[chosen + 1] - offsets[chosen]).astype(np.float64)
         passages = distinct("passage_")
-        return TokenFile(
-            len(array("query_rows")), passages, passages.scaled(1 / max(passages.count, 1)), distinct("query_")
-        )
+        one = Texts(1, float(lengths.mean()), float((lengths**2).mean())) if len(lengths) else Texts.of_mean(1, passages.mean)
+        return TokenFile(len(array("query_rows")), passages, one, distinct("query_"))
     rows, texts = array("rows"), distinct("")
     if not len(rows):
         return TokenFile(0, texts, NONE)

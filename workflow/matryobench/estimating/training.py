@@ -68,7 +68,7 @@ def training_job(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: b
     scoring = operations.contrastive(queries, passages, dims)
     parameters = shape.parameters(layers)
     half = in_half(training, gpu)
-    amounts = _loop(shape, training, counted, padded, layers, gpu, recomputed)
+    amounts = loop_amounts(shape, training, counted, padded, layers, gpu, recomputed)
     amounts |= {
         "start_model": 1.0,
         "updates": float(parameters * counted.steps),
@@ -157,7 +157,7 @@ def _masked_lm_job(
     """Amounts of a masked-LM training; its passes are whole micro-batches."""
     deepest = max(layer for layer, _ in pairs)
     one_pass = Training(batch_size=1, steps=1, tokens_per_forward=max(1, round(texts.tokens)))
-    amounts = _loop(shape, one_pass, counted, texts, deepest, gpu, training.gradient_checkpointing)
+    amounts = loop_amounts(shape, one_pass, counted, texts, deepest, gpu, training.gradient_checkpointing)
     amounts = {name: value / training.processes if name == "elements" else value for name, value in amounts.items()}
     predicted = texts.tokens * (encoder_mask + (decoder_mask or 0.0)) * len(pairs)
     parameters = shape.parameters() + shape.head_parameters()
@@ -213,7 +213,7 @@ def _pretraining_job(
     )
 
 
-def _loop(
+def loop_amounts(
     shape: EncoderShape, training: Training, counted: Steps, texts: Texts, layers: int, gpu: bool, recomputed: int
 ) -> dict[str, float]:
     """Passes and elements of all micro-batches, of one process: forward once, backward twice, recomputed once each."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matryobench.config import Backbone, HubBackbone, PackageBackbone, PretrainedBackbone
+from matryobench.config import Backbone, HubBackbone, PackageBackbone, PathBackbone, PretrainedBackbone
 from matryobench.data.mirror import Mirror, NotInMirror
 from matryobench.errors import InputError
 
@@ -40,33 +40,43 @@ def package_folder(backbone: PackageBackbone, place: str) -> Path:
 
 def backbone_shape(backbone: Backbone, mirror: Path, place: str) -> Shape:
     """L and H of a backbone from its config.json, without loading it; unknown for a hub model not yet fetched."""
+    if isinstance(backbone, PretrainedBackbone):
+        sizes = backbone.spec.architecture
+        return Shape(sizes.layers, sizes.hidden, sizes.max_length)
+    settings = backbone_settings(backbone, mirror, place)
+    if settings is None:
+        return Shape(None, None)
+    layers = settings.get("num_hidden_layers", settings.get("n_layers"))
+    hidden = settings.get("hidden_size", settings.get("dim"))
+    if not isinstance(layers, int) or not isinstance(hidden, int):
+        raise InputError(f"{place}: backbone: its config.json names no number of layers and width; is it an encoder?")
+    return Shape(layers, hidden, usable_positions(settings))
+
+
+def backbone_settings(
+    backbone: HubBackbone | PathBackbone | PackageBackbone, mirror: Path, place: str
+) -> Mapping[str, Any] | None:
+    """A backbone's config.json; None for a hub model not yet fetched. Raises InputError where it is missing or damaged."""
     match backbone:
-        case PretrainedBackbone():
-            sizes = backbone.spec.architecture
-            return Shape(sizes.layers, sizes.hidden, sizes.max_length)
         case PackageBackbone():
             folder = package_folder(backbone, place)
         case HubBackbone():
             try:
                 folder = Mirror(mirror).model_folder(backbone.id, backbone.revision)
             except NotInMirror:
-                return Shape(None, None)
+                return None
         case _:
             folder = backbone.path
     config_file = folder / "config.json"
     try:
-        settings = json.loads(config_file.read_text(encoding="utf-8"))
+        settings: Mapping[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{place}: backbone: {config_file} does not exist; give a transformers model folder."
         ) from None
     except ValueError:
         raise InputError(f"{place}: backbone: {config_file} is not JSON; give an intact model folder.") from None
-    layers = settings.get("num_hidden_layers", settings.get("n_layers"))
-    hidden = settings.get("hidden_size", settings.get("dim"))
-    if not isinstance(layers, int) or not isinstance(hidden, int):
-        raise InputError(f"{place}: backbone: {config_file} names no number of layers and width; is it an encoder?")
-    return Shape(layers, hidden, usable_positions(settings))
+    return settings
 
 
 def usable_positions(settings: Mapping[str, Any]) -> int | None:

@@ -31,12 +31,38 @@ def main() -> None:
 
 
 @app.command()
-def plan(config: Config) -> None:
-    """Lists the runs of an experiment in the order in which they can be trained, with counts."""
-    from matryobench.listing import print_plan
+def plan(
+    config: Config,
+    device: Annotated[
+        str | None, typer.Option(help="h100, a100, cpu or measured; the config's compute.device without it.")
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that the wall time is for.")] = 1,
+    explain: Annotated[bool, typer.Option("--explain", help="Also what the hours would be without each saving.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the cost alone, as JSON.")] = False,
+) -> None:
+    """Lists the runs of an experiment in the order in which they can be trained, and what everything will cost."""
+    from matryobench.listing import print_costs, print_plan
     from matryobench.plan import Plan
 
-    print_plan(Plan.load(config))
+    loaded = Plan.load(config)
+    if device is None and not as_json:
+        print_plan(loaded)
+    print_costs(loaded, device, devices, explain, as_json)
+
+
+@app.command()
+def calibrate(
+    out: Annotated[Path, typer.Option("--out", help="File to write, for device 'measured'.")] = Path(
+        "results/calibration.json"
+    ),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads, as the experiment's `threads`.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one without it.")] = None,
+) -> None:
+    """Measures the speed of this machine, for plans with device 'measured'; takes about a minute."""
+    from matryobench.estimating.calibrating import calibrate as measure
+    from matryobench.listing import print_calibration
+
+    print_calibration(measure(out, threads, device), out)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 from matryobench import cli_results
 from matryobench.cli_results import Config, Out
 from matryobench.errors import InputError
+from matryobench.failures import explain
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -21,8 +22,11 @@ def main() -> None:
     """Runs the command line; what the user can mend is one sentence on standard error and exit code 2."""
     try:
         app()
-    except InputError as error:
-        print(f"matryobench: {error}", file=sys.stderr)
+    except Exception as error:
+        sentence = explain(error, *sys.argv[1:2])
+        if sentence is None:
+            raise
+        print(f"matryobench: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -93,16 +97,20 @@ def pretrain(
     start: Annotated[Path | None, typer.Option(help="Record of the backbone that --continued goes on from.")] = None,
 ) -> None:
     """Pre-trains the experiment's own backbone, or goes on from one; --out gets model/, pretraining.json, backbone.json."""
+    from matryobench.locks import same_job, writing
     from matryobench.plan import Plan
     from matryobench.pretraining.jobs import pretrain_backbone, pretrain_from
 
     loaded = Plan.load(config)
-    if continued is None:
-        pretrain_backbone(loaded, text, out)
-    elif start is None:
+    if continued is not None and start is None:
         raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
-    else:
-        pretrain_from(loaded, continued, text, start, out)
+    results = [out / name for name in ("model", "pretraining.json", "backbone.json")]
+    settings = [loaded.experiment.model_dump(mode="json"), continued]
+    with writing(out, same_job(settings, text, start), results) as done:
+        if continued is None and not done:
+            pretrain_backbone(loaded, text, out)
+        elif continued is not None and start is not None and not done:
+            pretrain_from(loaded, continued, text, start, out)
 
 
 @app.command()
@@ -118,12 +126,18 @@ def train(
 ) -> None:
     """Trains one run; interrupted, the same command goes on at the last checkpoint."""
     from matryobench.data.prepare import backbone_folder
+    from matryobench.locks import same_job, writing
     from matryobench.plan import Plan
-    from matryobench.training.runs import train as train_run
 
     loaded = Plan.load(config)
+    wanted = loaded.run(run)
     folder = start.parent / "model" if start.name == "run.json" else backbone_folder(start)
-    train_run(loaded, loaded.run(run), tokens, table, folder, out)
+    results = [out / name for name in ("model", "telemetry.jsonl", "run.json")]
+    with writing(out, same_job(loaded.settings_hash(wanted), tokens, table, start), results) as done:
+        if not done:
+            from matryobench.training.runs import train as train_run
+
+            train_run(loaded, wanted, tokens, table, folder, out)
 
 
 @app.command("evaluate-run")
@@ -136,10 +150,12 @@ def evaluate_run(
 ) -> None:
     """Evaluates one trained run on all of its cells."""
     from matryobench.evaluation.runs import evaluate_run as evaluate
+    from matryobench.locks import writing
     from matryobench.plan import Plan
 
     loaded = Plan.load(config)
-    evaluate(loaded, loaded.run(run), model, files, out)
+    with writing(out):
+        evaluate(loaded, loaded.run(run), model, files, out)
 
 
 @app.command()
@@ -155,10 +171,12 @@ def search(
 ) -> None:
     """Ranks one shard of a corpus for all queries and cells of a run; the evaluation merges the shards."""
     from matryobench.evaluation.runs import search_shard
+    from matryobench.locks import writing_file
     from matryobench.plan import Plan
 
     loaded = Plan.load(config)
-    search_shard(loaded, loaded.run(run), corpus, shard, of, model, files, out)
+    with writing_file(out):
+        search_shard(loaded, loaded.run(run), corpus, shard, of, model, files, out)
 
 
 @app.command()

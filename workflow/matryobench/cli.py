@@ -12,6 +12,7 @@ import typer
 from matryobench import cli_chain, cli_results
 from matryobench.cli_results import Config, Out
 from matryobench.errors import InputError
+from matryobench.failures import explain
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -25,8 +26,11 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)
     try:
         app()
-    except InputError as error:
-        print(f"matryobench: {error}", file=sys.stderr)
+    except Exception as error:
+        sentence = explain(error, *sys.argv[1:2])
+        if sentence is None:
+            raise
+        print(f"matryobench: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -7,15 +7,39 @@ sys.path.insert(0, str(Path(workflow.basedir, "workflow")))
 
 from matryobench.dag import Dag, source_hash
 from matryobench.errors import InputError
+from matryobench.failures import explain
+from matryobench.locks import Busy, hold_experiment
 from matryobench.report.places import place
+
+
+def stop(sentence):
+    """Ends with one sentence and code 2."""
+    print(f"matryobench: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
 
 try:
     EXPERIMENT = Dag(config, workflow.configfiles)
 except InputError as error:
-    print(f"matryobench: {error}", file=sys.stderr)
-    sys.exit(2)
+    stop(error)
 
-EXPERIMENT.write_config()
+# One snakemake at a time works on a results folder. Held until this process ends, however it ends; what only reads the
+# workflow (--dag, --lint, --report, ...) goes on without it, and -n does not even ask for it.
+REFUSED = LOCK = None
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    try:
+        LOCK = hold_experiment(Path(EXPERIMENT.root))
+        EXPERIMENT.write_config()
+    except Busy as busy:
+        REFUSED = str(busy)
+    except OSError as error:
+        REFUSED = explain(error, "snakemake") or str(error)
+
+
+onstart:
+    if REFUSED:
+        stop(REFUSED)
+
 
 # Jobs outside conda find the interpreter that Snakemake runs under, activated or not.
 os.environ.update(

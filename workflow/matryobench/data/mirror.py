@@ -16,8 +16,8 @@ import datetime
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError
-from matryobench.files import sha256_of, write_json
+from matryobench.files import partial_name, partial_path, remove, remove_dead, sha256_of, write_json
 
 Shelf = Literal["datasets", "models"]
 
@@ -138,10 +138,14 @@ class Mirror:
     def incoming(self) -> Iterator[Path]:
         """An empty folder on the mirror's disk to gather files in; removed at the end, however that comes."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=self.root) as private:
-            folder = Path(private) / "files"  # with the usual permissions: a mirror may be shared
-            folder.mkdir()
+        remove_dead(self.root, "incoming-")  # of downloads that were killed
+        private = partial_path(self.root / f"incoming-{secrets.token_hex(4)}")
+        folder = private / "files"
+        try:
+            folder.mkdir(parents=True)
             yield folder
+        finally:
+            remove(private)
 
     def add(self, entry: Path, gathered: Path, identity: Mapping[str, Any], origin: str) -> Path:
         """Moves all files of `gathered` (a folder made by `incoming`) into an entry, making it if needed.
@@ -242,9 +246,7 @@ def inside(folder: Path, name: str, within: Path) -> Path:
 
 
 def _ours(name: str) -> bool:
-    return (
-        name in (MANIFEST, _VERIFIED) or re.fullmatch(r"\.(manifest|\.verified)\.json\.\d+\.partial", name) is not None
-    )
+    return (partial_name(name) or name) in (MANIFEST, _VERIFIED)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

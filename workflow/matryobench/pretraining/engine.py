@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from matryobench.backbones import usable_positions
 from matryobench.errors import InputError
-from matryobench.files import atomic_path
+from matryobench.files import atomic_path, discard
 from matryobench.models.folders import TOKENIZER_FILES, device_of, quiet
 from matryobench.pretraining.batches import MaskedTexts
 from matryobench.pretraining.masking import Masker, Vocabulary
@@ -83,7 +83,7 @@ def run(
                     shutil.copyfile(tokenizer_folder / name, partial / name)
     if world_size() > 1:
         dist.barrier()  # nobody removes what the first process still copies
-    shutil.rmtree(work, ignore_errors=True)
+    discard(work)
     return {
         **outcome,
         "losses": {name: value for name, value in lines[-1].items() if "/" in name},

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +19,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from matryobench.errors import InputError
-from matryobench.files import atomic_path, write_json
+from matryobench.files import appending, discard
+from matryobench.training import checkpoints
+from matryobench.training.checkpoints import TELEMETRY, Checkpoint
 
 if TYPE_CHECKING:
     from matryobench.tasks import Training
@@ -83,8 +82,8 @@ class Loop:
         started = time.perf_counter()
         last_loss: float | None = None
         epoch, batches = -1, self.batches(0)
-        telemetry = self.work / "telemetry.jsonl" if accelerator.is_main_process else Path(os.devnull)
-        with telemetry.open("a", encoding="utf-8") as self._telemetry:
+        telemetry = self.work / TELEMETRY if accelerator.is_main_process else Path(os.devnull)
+        with appending(telemetry) as self._telemetry:
             wanted = self.progress and accelerator.is_main_process
             report = Progress(self.label, first, total, wanted, self.terms_shown)
             for step in range(first, total):
@@ -115,7 +114,7 @@ class Loop:
 
     def clean(self) -> None:
         """Removes the checkpoints, once what the run was for is safely written."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        discard(self.work)
 
     def _step(
         self, step: int, micro_batches: Sequence[Batch], module: nn.Module, optimizer: Any, accelerator: Any
@@ -167,52 +166,27 @@ class Loop:
             return
         assert self._telemetry is not None
         self._telemetry.flush()
-        with atomic_path(self.work / f"checkpoint-{step:09d}") as partial:
-            partial.mkdir()
-            weights = {name: value.contiguous() for name, value in self.module.state_dict().items()}
-            save_file(_without_shared(weights), partial / "model.safetensors")
-            state = optimizer.state_dict()["state"]
-            moments = {f"{number}.{key}": value for number, part in state.items() for key, value in part.items()}
-            save_file({name: value.contiguous() for name, value in moments.items()}, partial / "optimizer.safetensors")
-            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-            write_json(partial / "state.json", {"step": step, "identity": self.identity, "scaler": scaler})
-        for old in self._checkpoints()[:-1]:
-            shutil.rmtree(old)
-
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.work.glob("checkpoint-*"))
+        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+        checkpoint = Checkpoint(step, self.module.state_dict(), optimizer.state_dict()["state"], scaler)
+        checkpoints.write(self.work, self.identity, checkpoint)
 
     def _resume(self, optimizer: Any, accelerator: Any) -> int:
         """Loads the latest checkpoint of this very run and returns the step to go on with, 0 without one."""
-        found = self._checkpoints()
-        state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8")) if found else None
+        found = checkpoints.read(self.work, self.identity)
         accelerator.wait_for_everyone()  # all have looked before the first one changes anything
-        if state is None or state["identity"] != self.identity:
+        if found is None:
             if accelerator.is_main_process:
                 self.clean()  # of another definition of the run, or of none
                 self.work.mkdir(parents=True)
             return 0
-        try:
-            weights = load_file(found[-1] / "model.safetensors")
-            moments = load_file(found[-1] / "optimizer.safetensors")
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{found[-1]}: damaged checkpoint ({error}); remove the folder to start again.") from None
-        self.module.load_state_dict(weights, strict=False)  # shared tensors were stored once
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, value in moments.items():
-            number, key = name.split(".", 1)
-            states.setdefault(int(number), {})[key] = value
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-        if state["scaler"] is not None and accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(state["scaler"])
-        if not accelerator.is_main_process:
-            return int(state["step"])
-        lines = (self.work / "telemetry.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < state["step"]]
-        with atomic_path(self.work / "telemetry.jsonl") as partial:
-            partial.write_text("".join(kept), encoding="utf-8")
-        print(f"{self.label}: going on at step {state['step']}", file=sys.stderr)
-        return int(state["step"])
+        self.module.load_state_dict(found.weights, strict=False)  # shared tensors were stored once
+        optimizer.load_state_dict({"state": found.optimizer, "param_groups": optimizer.state_dict()["param_groups"]})
+        if found.scaler is not None and accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(found.scaler)
+        if accelerator.is_main_process:
+            checkpoints.cut_telemetry(self.work, found.step)
+            print(f"{self.label}: going on at step {found.step}", file=sys.stderr)
+        return found.step
 
 
 def mixed_seed(seed: int, step: int, micro: int, process: int = 0) -> int:
@@ -250,17 +224,6 @@ def precision_of(setting: str, device: torch.device) -> str:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def _without_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tied weights are one tensor under two names, which safetensors refuses: the first name is kept."""
-    seen: set[int] = set()
-    kept = {}
-    for name, value in weights.items():
-        if value.data_ptr() not in seen:
-            kept[name] = value
-            seen.add(value.data_ptr())
-    return kept
 
 
 class Progress:

@@ -13,7 +13,7 @@ import torch
 
 from matryobench.data.tokens import read_tokens
 from matryobench.errors import InputError
-from matryobench.files import atomic_path, folder_sha256, sha256_of, write_json
+from matryobench.files import atomic_path, discard, folder_sha256, sha256_of, write_json
 from matryobench.models.encoder import Encoder, default_tokens_per_forward
 from matryobench.models.folders import device_of, load_encoder, read_settings, save_encoder
 from matryobench.objectives.build import objective_of
@@ -123,7 +123,7 @@ def train(
         **environment(),
     }
     write_json(out / "run.json", record)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    discard(checkpoints)
 
 
 def _tokens_seen(work: StsTraining | RetrievalTraining, accumulation: int, steps: int) -> int:

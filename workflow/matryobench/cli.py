@@ -11,6 +11,7 @@ import typer
 from matryobench import cli_results
 from matryobench.cli_results import Config, Out
 from matryobench.errors import InputError
+from matryobench.training import launch
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -22,6 +23,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
+        launch.report(error)
         print(f"matryobench: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -102,7 +104,9 @@ def pretrain(
     elif start is None:
         raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
     else:
-        pretrain_from(loaded, continued, text, start, out)
+        spec = loaded.experiment.pretraining.get(continued)
+        with launch.processes(spec.training.processes if spec else 1):
+            pretrain_from(loaded, continued, text, start, out)
 
 
 @app.command()
@@ -123,7 +127,9 @@ def train(
 
     loaded = Plan.load(config)
     folder = start.parent / "model" if start.name == "run.json" else backbone_folder(start)
-    train_run(loaded, loaded.run(run), tokens, table, folder, out)
+    chosen = loaded.run(run)
+    with launch.processes(loaded.recipe(chosen).training.processes):
+        train_run(loaded, chosen, tokens, table, folder, out)
 
 
 @app.command("evaluate-run")

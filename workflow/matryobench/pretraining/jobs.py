@@ -9,7 +9,9 @@ from matryobench.config import PretrainedBackbone
 from matryobench.data.prepare import backbone_folder, write_backbone
 from matryobench.errors import InputError, unknown_name
 from matryobench.files import sha256_of, write_json
+from matryobench.models.folders import device_of
 from matryobench.provenance import environment, peak_memory_mb
+from matryobench.training.gather import is_first, largest
 
 if TYPE_CHECKING:
     from matryobench.plan import Plan
@@ -48,6 +50,9 @@ def pretrain_from(plan: Plan, name: str, text: Path, start: Path, out: Path) -> 
 
 
 def _write(numbers: dict[str, Any], facts: dict[str, Any], out: Path) -> None:
-    record = {**facts, **numbers, "peak_memory_mb": peak_memory_mb(), **environment()}
+    memory = largest(peak_memory_mb(), device_of())
+    if not is_first():
+        return
+    record = {**facts, **numbers, "peak_memory_mb": memory, **environment()}
     write_json(out / "pretraining.json", record)
     write_backbone(out / "model", out / "backbone.json")

@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from processes_cases import two_processes
 from smae_cases import LINES, run, shared_step, spec, weights
 from transformers import (
     AutoModel,
@@ -26,7 +26,6 @@ from transformers import (
 
 from matryobench.errors import InputError
 from matryobench.models.folders import load_encoder
-from matryobench.paths import ROOT
 from matryobench.pretraining.batches import MaskedTexts
 from matryobench.pretraining.masking import Masker, vocabulary_of
 from matryobench.pretraining.smae import SizedMaskedLM
@@ -183,20 +182,7 @@ def undropped(table: Path, tiny_bert: Path) -> Path:
 
 
 def test_two_gloo_processes_give_what_one_gives(table: Path, undropped: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-              "PYTHONPATH": str(ROOT / "workflow"), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(Path(__file__).parent), str(table), str(undropped)],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
-        )
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    errors = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], errors
+    two_processes(WORKER, Path(__file__).parent, table, undropped)
     # One step: loss and gradients.
     two = json.loads((table.parent / "two.json").read_text())
     one = shared_step(undropped, lambda module: module)

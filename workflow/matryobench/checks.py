@@ -137,6 +137,8 @@ def check_variant(plan: Plan, place: str, task_name: str, entry: RunEntry, varia
                 f"{place}.backends: {backend} cannot leave instructions out of the pooling, which '{recipe.train}' needs;"
                 " remove the backend or train on triplets."
             )
+        if backend != "native" and recipe.training.processes > 1:
+            raise InputError(f"{place}.backends: {backend} trains in one process; set {where}.training.processes to 1.")
         if backend == "tevatron" and recipe.pooling != "cls":
             raise InputError(f"{place}.backends: tevatron pools the first token only; set {where}.pooling to cls.")
     for key in sorted(definition.needs - {"sizes", "dim_lists"}):

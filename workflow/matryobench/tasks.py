@@ -61,6 +61,14 @@ class Training(Settings):
             raise ValueError("give exactly one of 'epochs' and 'steps'")
         return self
 
+    @model_validator(mode="after")
+    def _rows_for_all(self) -> Training:
+        if self.processes > self.batch_size:
+            raise ValueError(
+                f"'processes' ({self.processes}) is above 'batch_size' ({self.batch_size}), whose rows they share; lower it"
+            )
+        return self
+
 
 class StsRecipe(Settings):
     """How an STS run is trained, apart from its method: data, pooling, base loss, widths of the loss, loop."""

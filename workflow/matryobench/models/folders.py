@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -223,12 +224,18 @@ def quiet() -> Iterator[None]:
 
 
 def device_of(name: str | None = None) -> torch.device:
-    """The device to compute on: the one named, else the first GPU, else the CPU. InputError for a GPU that is not there."""
+    """The device to compute on: the one named, else the first GPU, else the CPU. InputError for a GPU that is not there.
+
+    Each of several training processes on a machine has a GPU of its own, which it makes the current one.
+    """
     import torch
 
     if name is not None and name != "cpu" and not torch.cuda.is_available():
         raise InputError(f"device '{name}': this machine has no usable GPU; use cpu.")
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda" and "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return chosen
 
 
 def _read_json(path: Path) -> Any:

@@ -21,7 +21,7 @@ from matryobench.pretraining.smae import Pair, SizedMaskedLM
 from matryobench.pretraining.spec import PretrainSeeds
 from matryobench.pretraining.text import Source
 from matryobench.tasks import Training
-from matryobench.training.gather import world_size
+from matryobench.training.gather import is_first, world_size
 from matryobench.training.loop import Loop
 
 
@@ -73,7 +73,7 @@ def run(
     lines = [json.loads(line) for line in (loop.work / "telemetry.jsonl").read_text(encoding="utf-8").splitlines()]
     per_step = [round(line["tokens"] * texts.per_step) for line in lines]
     own = sum(per_step[outcome["resumed_at"] :])
-    if world_size() == 1 or dist.get_rank() == 0:
+    if is_first():
         with atomic_path(out.parent / "telemetry.jsonl") as partial:
             shutil.copyfile(loop.work / "telemetry.jsonl", partial)
         with atomic_path(out) as partial, quiet():

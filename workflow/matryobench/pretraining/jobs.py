@@ -9,7 +9,9 @@ from matryobench.config import PretrainedBackbone
 from matryobench.data.prepare import backbone_folder, write_backbone
 from matryobench.errors import InputError, unknown_name
 from matryobench.files import folder_sha256, sha256_of, write_json
+from matryobench.models.folders import device_of
 from matryobench.provenance import DTYPES, config_hash, environment, peak_memory_mb
+from matryobench.training.gather import is_first, largest
 
 if TYPE_CHECKING:
     from matryobench.plan import Plan
@@ -54,6 +56,9 @@ def pretrain_from(plan: Plan, name: str, text: Path, start: Path, out: Path) -> 
 def _write(plan: Plan, numbers: dict[str, Any], facts: dict[str, Any], out: Path) -> None:
     import torch
 
+    memory = largest(peak_memory_mb(), device_of())
+    if not is_first():
+        return
     record = {
         **facts,
         "config_hash": config_hash(plan.experiment),
@@ -62,7 +67,7 @@ def _write(plan: Plan, numbers: dict[str, Any], facts: dict[str, Any], out: Path
         "model_sha256": folder_sha256(out / "model"),
         "threads": torch.get_num_threads(),
         "device_seconds": round(numbers["train_seconds"] * numbers["processes"], 3),
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": memory,  # of the largest process
         **environment(),
     }
     write_json(out / "pretraining.json", record)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from matryobench.data.group_tokens import GroupTokens
 from matryobench.objectives.objective import Trained
 from matryobench.objectives.retrieval import RetrievalObjective
-from matryobench.training.gather import gather_embeddings, share, world_size
+from matryobench.training.gather import gather_embeddings, rows_to_embed
 from matryobench.training.loop import epoch_order
 
 Batch = tuple[int, Tensor]  # epoch, row numbers
@@ -35,11 +35,10 @@ class RetrievalTraining:
         self.layers = sorted({*objective.query_layers(), *objective.passage_layers()})
 
     def batches(self, epoch: int) -> list[Batch]:
-        """The epoch's micro-batches, in order; a last one without any negative, or too small to share, is left out."""
+        """The epoch's micro-batches, in order; a last one without any negative is left out."""
         order = torch.from_numpy(epoch_order(len(self.tokens), self.data_seed, epoch))
         cut = [(epoch, rows) for rows in torch.split(order, self.batch_size)]
-        last = len(cut[-1][1])
-        return cut if last * self.group_size > 1 and last >= world_size() else cut[:-1]
+        return cut if len(cut[-1][1]) * self.group_size > 1 else cut[:-1]
 
     def passages_of(self, batch: Batch) -> Tensor:
         """(B, group_size) passage numbers, the positive first: drawn anew in every epoch."""
@@ -54,12 +53,15 @@ class RetrievalTraining:
     def loss_of(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and named terms of one micro-batch."""
         epoch, rows = batch
-        queries, passages = self.texts((epoch, share(rows)))
-        pooled = module([*queries, *passages], self.layers)  # (layers, B + B group_size, H)
-        query_side, passage_side = (gather_embeddings(side) for side in pooled.tensor_split([len(queries)], dim=1))
+        own, count = rows_to_embed(rows)
+        queries, passages = self.texts((epoch, own))
+        embedded = module([*queries, *passages], self.layers)  # (layers, n + n group_size, H)
+        asked, found = embedded.tensor_split([len(queries)], dim=1)
+        query_side = gather_embeddings(asked[:, :count])  # (layers, B, H)
+        passage_side = gather_embeddings(found[:, : count * self.group_size])  # (layers, B group_size, H)
         known = None
         if self.objective.base.false_negatives == "mask":
-            known = self.tokens.known_positives(rows.tolist(), self.passages_of(batch)).to(pooled.device)
+            known = self.tokens.known_positives(rows.tolist(), self.passages_of(batch)).to(embedded.device)
         return self.objective(
             dict(zip(self.layers, query_side, strict=True)),
             dict(zip(self.layers, passage_side, strict=True)),

@@ -22,7 +22,7 @@ from matryobench.objectives.retrieval import RetrievalObjective
 from matryobench.plan import Plan, Run, digest
 from matryobench.provenance import DTYPES, config_hash, environment, peak_memory_mb
 from matryobench.tasks import RetrievalRecipe, StsRecipe
-from matryobench.training.gather import world_size
+from matryobench.training.gather import is_first, largest, world_size
 from matryobench.training.loop import Loop
 from matryobench.training.module import AllLayers
 from matryobench.training.retrieval import RetrievalTraining
@@ -62,7 +62,7 @@ def train(
 
     `table_file` is the table that the tokens were made from; only reference backends read it. run.json is written
     last: where it is, the run is whole. Interrupted, the same call goes on at the last checkpoint (a run of a reference
-    backend starts again).
+    backend starts again). Of several processes the first one writes.
     """
     began = time.perf_counter()
     recipe, training = plan.recipe(run), plan.recipe(run).training
@@ -93,11 +93,16 @@ def train(
         encoder.to("cpu")
         max_length = recipe.max_length if isinstance(recipe, StsRecipe) else recipe.passage_max_length
         weights, instructed = read_settings(start).weights, work.meta.get("kind") == "instructed"
-        save_encoder(encoder, weights, out / "model", max_length, include_prompt=not instructed)
+        if is_first():
+            save_encoder(encoder, weights, out / "model", max_length, include_prompt=not instructed)
     else:
         from matryobench.training.reference.runs import train_reference
 
         outcome = train_reference(plan, run, work, table_file, start, out / "model", checkpoints, device_name)
+    memory = largest(peak_memory_mb(), device)
+    device_memory = largest(torch.cuda.max_memory_allocated(device), device) if device.type == "cuda" else None
+    if not is_first():
+        return
     with atomic_path(out / "telemetry.jsonl") as partial:
         shutil.copyfile(checkpoints / "telemetry.jsonl", partial)
     record: dict[str, Any] = {
@@ -118,8 +123,8 @@ def train(
         "tokens_seen": _tokens_seen(work, training.accumulation, outcome["steps"]),
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "wall_seconds": round(time.perf_counter() - began, 3),
-        "peak_memory_mb": peak_memory_mb(),
-        "peak_device_memory_mb": torch.cuda.max_memory_allocated() // 2**20 if device.type == "cuda" else None,
+        "peak_memory_mb": memory,  # of the largest process
+        "peak_device_memory_mb": None if device_memory is None else int(device_memory) // 2**20,
         **environment(),
     }
     write_json(out / "run.json", record)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from matryobench.data.tokens import Tokens
 from matryobench.errors import InputError
 from matryobench.objectives.objective import Objective, Trained
+from matryobench.training.gather import gather_embeddings, rows_to_embed
 from matryobench.training.loop import epoch_order
 
 
@@ -17,6 +18,9 @@ class StsTraining:
 
     With `one_subset` all rows of a batch are of one subset, so that in-batch negatives are of the row's own kind, as in the
     released training on MEDI. Raises InputError where the tokens know no subsets.
+
+    With several processes each embeds its share of the rows and all embeddings are gathered, so that loss and gradients
+    are those of one process with the whole batch, whatever the objective compares.
     """
 
     def __init__(
@@ -55,11 +59,13 @@ class StsTraining:
     def loss_of(self, module: nn.Module, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and named terms of one micro-batch."""
         columns = self.tokens.rows.shape[1]
+        own, count = rows_to_embed(rows)
         # Column by column: all first columns, then all second ones, ...
-        numbers = self.tokens.rows[rows].T.flatten()
+        numbers = self.tokens.rows[own].T.flatten()
         texts = [self.tokens.text(int(number)) for number in numbers]
         skips = None if self.tokens.skips is None else self.tokens.skips[numbers.long()]
-        pooled = module(texts, self.layers, skips).unflatten(1, (columns, len(rows)))  # (layers, columns, B, H)
+        embedded = module(texts, self.layers, skips).unflatten(1, (columns, len(own)))
+        pooled = gather_embeddings(embedded[:, :, :count])  # (layers, columns, B, H)
         scores = self.tokens.scores[rows].to(pooled.device) if self.tokens.scores is not None else None
         return self.objective(dict(zip(self.layers, pooled, strict=True)), scores, generator)
 

@@ -93,16 +93,20 @@ def pretrain(
     start: Annotated[Path | None, typer.Option(help="Record of the backbone that --continued goes on from.")] = None,
 ) -> None:
     """Pre-trains the experiment's own backbone, or goes on from one; --out gets model/, pretraining.json, backbone.json."""
+    from matryobench.cards import claimed
     from matryobench.plan import Plan
-    from matryobench.pretraining.jobs import pretrain_backbone, pretrain_from
 
     loaded = Plan.load(config)
-    if continued is None:
-        pretrain_backbone(loaded, text, out)
-    elif start is None:
-        raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
-    else:
-        pretrain_from(loaded, continued, text, start, out)
+    compute, spec = loaded.experiment.compute, loaded.experiment.pretraining.get(continued or "")
+    with claimed(compute.cards(spec.training.processes if spec else 1), compute.share_gpus):
+        from matryobench.pretraining.jobs import pretrain_backbone, pretrain_from
+
+        if continued is None:
+            pretrain_backbone(loaded, text, out)
+        elif start is None:
+            raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
+        else:
+            pretrain_from(loaded, continued, text, start, out)
 
 
 @app.command()
@@ -117,13 +121,17 @@ def train(
     out: Out,
 ) -> None:
     """Trains one run; interrupted, the same command goes on at the last checkpoint."""
+    from matryobench.cards import claimed
     from matryobench.data.prepare import backbone_folder
     from matryobench.plan import Plan
-    from matryobench.training.runs import train as train_run
 
     loaded = Plan.load(config)
     folder = start.parent / "model" if start.name == "run.json" else backbone_folder(start)
-    train_run(loaded, loaded.run(run), tokens, table, folder, out)
+    compute, training = loaded.experiment.compute, loaded.recipe(loaded.run(run)).training
+    with claimed(compute.cards(training.processes), compute.share_gpus):
+        from matryobench.training.runs import train as train_run
+
+        train_run(loaded, loaded.run(run), tokens, table, folder, out)
 
 
 @app.command("evaluate-run")
@@ -135,11 +143,14 @@ def evaluate_run(
     out: Out,
 ) -> None:
     """Evaluates one trained run on all of its cells."""
-    from matryobench.evaluation.runs import evaluate_run as evaluate
+    from matryobench.cards import claimed
     from matryobench.plan import Plan
 
     loaded = Plan.load(config)
-    evaluate(loaded, loaded.run(run), model, files, out)
+    with claimed(loaded.experiment.compute.cards(), loaded.experiment.compute.share_gpus):
+        from matryobench.evaluation.runs import evaluate_run as evaluate
+
+        evaluate(loaded, loaded.run(run), model, files, out)
 
 
 @app.command()
@@ -154,11 +165,14 @@ def search(
     out: Out,
 ) -> None:
     """Ranks one shard of a corpus for all queries and cells of a run; the evaluation merges the shards."""
-    from matryobench.evaluation.runs import search_shard
+    from matryobench.cards import claimed
     from matryobench.plan import Plan
 
     loaded = Plan.load(config)
-    search_shard(loaded, loaded.run(run), corpus, shard, of, model, files, out)
+    with claimed(loaded.experiment.compute.cards(), loaded.experiment.compute.share_gpus):
+        from matryobench.evaluation.runs import search_shard
+
+        search_shard(loaded, loaded.run(run), corpus, shard, of, model, files, out)
 
 
 @app.command()

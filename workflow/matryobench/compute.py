@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from matryobench.errors import InputError
 from matryobench.validation import Settings
 
 Device = Literal["cpu", "a100", "h100", "measured"]
@@ -26,3 +29,19 @@ class Compute(Settings):
     calibration: Path = Field(
         Path("results/calibration.json"), description="What `matryobench calibrate` wrote; read with device: measured."
     )
+
+    def cards(self, processes: int = 1) -> int:
+        """GPU cards of a job of so many processes: one each, none on a CPU. InputError where a calibration is not readable."""
+        return processes if self._has_gpu else 0
+
+    @cached_property
+    def _has_gpu(self) -> bool:
+        if self.device != "measured":
+            return self.device != "cpu"
+        try:
+            return str(json.loads(self.calibration.read_text(encoding="utf-8"))["device"]) != "cpu"
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(
+                f"compute.calibration: {self.calibration} is not there or not what `matryobench calibrate` wrote; run"
+                " `matryobench calibrate` or name the compute.device."
+            ) from None

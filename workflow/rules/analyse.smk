@@ -13,8 +13,7 @@ rule collect:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **request("collect"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -42,8 +41,7 @@ rule significance:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        **request("significance"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -80,8 +78,7 @@ rule test_grids:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        **request("test_grids"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -125,8 +122,7 @@ rule tabulate:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("tabulate"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -156,8 +152,7 @@ rule cover:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("cover"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -193,8 +188,7 @@ rule judge:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("judge"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

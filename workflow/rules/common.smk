@@ -35,6 +35,20 @@ def written(wildcards):
     return place(EXPERIMENT.plan, wildcards.name, figure=False)
 
 
+def request(rule, *names):
+    """What a rule's jobs ask for, from the plan and the attempt; `names` are the wildcards that distinguish them."""
+
+    def asked(resource):
+        def value(wildcards, attempt):
+            keys = [wildcards[name] for name in names]
+            key = (tuple(keys) if len(keys) > 1 else keys[0]) if keys else None
+            return EXPERIMENT.need(rule, key, attempt)[resource]
+
+        return value
+
+    return {resource: asked(resource) for resource in ("mem_mb", "runtime", "gpu")}
+
+
 THREADS = EXPERIMENT.plan.experiment.threads
 # `python workflow/run.py` works uninstalled, also inside conda jobs, where PYTHONPATH is removed.
 MATRYOBENCH = f"python {os.path.relpath(Path(workflow.basedir, 'workflow', 'run.py'))}"

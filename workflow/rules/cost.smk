@@ -20,8 +20,7 @@ rule measure_cost:
     # experiment's `threads`, as other jobs do). Where a cluster schedules, there is no such number.
     threads: workflow.resource_settings.cores or THREADS
     resources:
-        mem_mb=8000,
-        runtime=240,
+        **request("measure_cost"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -55,8 +54,7 @@ rule sum_training_costs:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("sum_training_costs"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

@@ -28,8 +28,7 @@ rule evaluate:
         "../../envs/matryobench.yaml"
     threads: THREADS
     resources:
-        mem_mb=8000,
-        runtime=240,
+        **request("evaluate", "run"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -62,8 +61,7 @@ rule search:
         "../../envs/matryobench.yaml"
     threads: THREADS
     resources:
-        mem_mb=16000,
-        runtime=1440,
+        **request("search", "run", "corpus"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

@@ -21,8 +21,7 @@ rule draw:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("draw"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

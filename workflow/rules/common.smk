@@ -5,12 +5,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir, "workflow")))
 
+from matryobench.controllers import enter_job, take_over
 from matryobench.dag import Dag, source_hash
 from matryobench.errors import InputError
 from matryobench.report.places import place
 
 try:
     EXPERIMENT = Dag(config, workflow.configfiles)
+    enter_job(Path(EXPERIMENT.root))
 except InputError as error:
     print(f"matryobench: {error}", file=sys.stderr)
     sys.exit(2)
@@ -63,3 +65,13 @@ wildcard_constraints:
     shards=r"\d+",
     task=r"sts|retrieval",
     name=r"[a-z0-9][a-z0-9-]*",
+
+
+# After the lock and before the first job, not in dry runs: what an earlier snakemake left in Slurm ends.
+onstart:
+    try:
+        if workflow.is_main_process:
+            take_over(Path(ROOT), submits=not workflow.local_exec)
+    except InputError as error:
+        print(f"matryobench: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -54,7 +54,8 @@ def experiment() -> dict[str, Any]:
         "runs": [{"method": "bert"}, {"method": "2dmse-v1", "variants": ["released"]}],
     }
     kept = {key: demo[key] for key in ("description", "offline", "backbone", "seeds")}
-    return {"name": "small", **kept, "sts": sts}
+    # Twice the minutes of a training would be more than the partition grants, and wait for ever.
+    return {"name": "small", **kept, "sts": sts, "compute": {"max_minutes": 1440}}
 
 
 def command(folder: Path, *arguments: str) -> list[str]:

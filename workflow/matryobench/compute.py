@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from matryobench.errors import InputError
 from matryobench.validation import Settings
@@ -25,6 +25,13 @@ class Compute(Settings):
     )
     share_gpus: bool = Field(
         False, description="Whether jobs on one machine may use the same card; else each waits for a free one."
+    )
+    max_minutes: PositiveInt | None = Field(
+        None,
+        description="Minutes that a job may ask for at most: a partition's limit, beyond which it would wait for ever.",
+    )
+    max_memory_mb: PositiveInt | None = Field(
+        None, description="Memory in MB that a job may ask for at most: that of a node, for the same reason."
     )
     calibration: Path = Field(
         Path("results/calibration.json"), description="What `matryobench calibrate` wrote; read with device: measured."

@@ -176,12 +176,18 @@ class Dag:
         return [self._at("tables/cells.parquet"), *needed, *drawn, *written, *self.cost_targets(), *claims, *pages]
 
     def need(self, rule: str, key: Any, attempt: int) -> dict[str, int]:
-        """What a job asks for: `mem_mb`, `runtime` in minutes and `gpu` cards; memory and minutes grow with the attempt.
+        """What a job asks for: `mem_mb`, `runtime` in minutes and `gpu` cards.
 
+        Memory and minutes grow with the attempt, up to what `compute` says that the cluster grants.
         `key` is what distinguishes the rule's jobs: a run id, a dataset or a pre-training, (run id, corpus), or None.
         """
-        memory, minutes = NEEDS[rule]
-        return {"mem_mb": memory * attempt, "runtime": minutes * attempt, "gpu": self.cards(rule, key)}
+        memory, minutes = (part * attempt for part in NEEDS[rule])
+        compute = self.plan.experiment.compute
+        return {
+            "mem_mb": min(memory, compute.max_memory_mb or memory),
+            "runtime": min(minutes, compute.max_minutes or minutes),
+            "gpu": self.cards(rule, key),
+        }
 
     def cards(self, rule: str, key: Any) -> int:
         """GPU cards that a rule's job asks for: one per process, none where the experiment computes on CPUs."""

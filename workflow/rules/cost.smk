@@ -17,8 +17,9 @@ rule measure_cost:
     conda:
         "../../envs/matryobench.yaml"
     # All cores that the workflow was given, so that nothing runs beside it and disturbs the clock (it computes with the
-    # experiment's `threads`, as other jobs do). Where a cluster schedules, there is no such number.
-    threads: workflow.resource_settings.cores or THREADS
+    # experiment's `threads`, as other jobs do). Where a cluster schedules, there is no such number, and the job itself sees
+    # all cores of its node, not those that it was given.
+    threads: workflow.is_main_process and workflow.resource_settings.cores or THREADS
     resources:
         **request("measure_cost"),
     params:

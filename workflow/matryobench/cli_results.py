@@ -205,11 +205,14 @@ def measure_cost(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU without it, where there is one.")] = None,
 ) -> None:
     """Measures what every cell costs on this machine: encoder milliseconds, texts and searches per second, bytes."""
+    from matryobench.cards import claimed
     from matryobench.data.prepare import backbone_folder
     from matryobench.deployment.jobs import measure_cost as measure
     from matryobench.plan import Plan
 
-    print(f"{measure(Plan.load(config), backbone_folder(backbone), files, out, device)} rows -> {out}")
+    loaded = Plan.load(config)
+    with claimed(loaded.experiment.compute.cards(), loaded.experiment.compute.share_gpus):
+        print(f"{measure(loaded, backbone_folder(backbone), files, out, device)} rows -> {out}")
 
 
 @app.command("training-costs")

@@ -24,6 +24,31 @@ from matryobench.validation import parse
 
 PACKAGE = Path(__file__).parent
 
+# Memory in MB and minutes that a first attempt asks a cluster for.
+NEEDS = {
+    "fetch_data": (6000, 240),
+    "fetch_backbone": (2000, 240),
+    "tokenise": (8000, 240),
+    "pretrain": (8000, 1440),
+    "continue_pretraining": (16000, 2880),
+    "train": (8000, 1440),
+    "evaluate": (8000, 240),
+    "search": (16000, 1440),
+    "collect": (4000, 30),
+    "significance": (8000, 120),
+    "test_grids": (8000, 120),
+    "tabulate": (2000, 30),
+    "draw": (2000, 30),
+    "cover": (2000, 30),
+    "judge": (2000, 30),
+    "measure_cost": (8000, 240),
+    "sum_training_costs": (2000, 30),
+    "run_notebook": (4000, 60),
+    "report": (4000, 30),
+}
+# Rules whose jobs compute on a GPU where there is one.
+GPU_RULES = ("pretrain", "continue_pretraining", "train", "evaluate", "search", "measure_cost")
+
 
 class Dag:
     """The files of an experiment; all paths are strings relative to the working folder, as Snakemake wants them."""
@@ -131,6 +156,31 @@ class Dag:
         needed = sorted({file for product in products for file in self._needs(product)})
         pages = [self._at(f"notebooks/analysis.{ending}") for ending in ("ipynb", "html")]
         return [self._at("tables/cells.parquet"), *needed, *drawn, *written, *self.cost_targets(), *claims, *pages]
+
+    def need(self, rule: str, key: Any, attempt: int) -> dict[str, int]:
+        """What a job asks for: `mem_mb`, `runtime` in minutes and `gpu` cards.
+
+        Memory and minutes grow with the attempt, up to what `compute` says that the cluster grants.
+        `key` is what distinguishes the rule's jobs: a run id, a dataset or a pre-training, (run id, corpus), or None.
+        """
+        memory, minutes = (part * attempt for part in NEEDS[rule])
+        compute = self.plan.experiment.compute
+        return {
+            "mem_mb": min(memory, compute.max_memory_mb or memory),
+            "runtime": min(minutes, compute.max_minutes or minutes),
+            "gpu": self.cards(rule, key),
+        }
+
+    def cards(self, rule: str, key: Any) -> int:
+        """GPU cards that a rule's job asks for: one per process, none where the experiment computes on CPUs."""
+        if rule not in GPU_RULES:
+            return 0
+        processes = 1
+        if rule == "train":
+            processes = self.plan.recipe(self.plan.run(key)).training.processes
+        elif rule == "continue_pretraining":
+            processes = self.plan.experiment.pretraining[key].training.processes
+        return self.plan.experiment.compute.cards(processes)
 
     def dataset_hash(self, name: str) -> str:
         """Hash of a dataset's entry, so that a corrected entry is fetched and checked again."""

@@ -16,8 +16,7 @@ rule collect:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **request("collect"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -48,8 +47,7 @@ rule significance:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        **request("significance"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -87,8 +85,7 @@ rule test_grids:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        **request("test_grids"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -133,8 +130,7 @@ rule tabulate:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("tabulate"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -165,8 +161,7 @@ rule cover:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("cover"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -203,8 +198,7 @@ rule judge:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("judge"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

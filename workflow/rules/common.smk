@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir, "workflow")))
 
+from matryobench.controllers import enter_job, take_over
 from matryobench.dag import Dag, source_hash
 from matryobench.errors import InputError
 from matryobench.failures import explain
@@ -20,6 +21,7 @@ def stop(sentence):
 
 try:
     EXPERIMENT = Dag(config, workflow.configfiles)
+    enter_job(Path(EXPERIMENT.root))
 except InputError as error:
     stop(error)
 
@@ -59,6 +61,20 @@ def written(wildcards):
     return place(EXPERIMENT.plan, wildcards.name, figure=False)
 
 
+def request(rule, *names):
+    """What a rule's jobs ask for, from the plan and the attempt; `names` are the wildcards that distinguish them."""
+
+    def asked(resource):
+        def value(wildcards, attempt):
+            keys = [wildcards[name] for name in names]
+            key = (tuple(keys) if len(keys) > 1 else keys[0]) if keys else None
+            return EXPERIMENT.need(rule, key, attempt)[resource]
+
+        return value
+
+    return {resource: asked(resource) for resource in ("mem_mb", "runtime", "gpu")}
+
+
 THREADS = EXPERIMENT.plan.experiment.threads
 # `python workflow/run.py` works uninstalled, also inside conda jobs, where PYTHONPATH is removed.
 MATRYOBENCH = f"python {os.path.relpath(Path(workflow.basedir, 'workflow', 'run.py'))}"
@@ -73,3 +89,13 @@ wildcard_constraints:
     shards=r"\d+",
     task=r"sts|retrieval",
     name=r"[a-z0-9][a-z0-9-]*",
+
+
+# After the lock and before the first job, not in dry runs: what an earlier snakemake left in Slurm ends.
+onstart:
+    try:
+        if workflow.is_main_process:
+            take_over(Path(ROOT), submits=not workflow.local_exec)
+    except InputError as error:
+        print(f"matryobench: {error}", file=sys.stderr)
+        sys.exit(2)

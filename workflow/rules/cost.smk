@@ -17,11 +17,11 @@ rule measure_cost:
     conda:
         "../../envs/evaluate.yaml"
     # All cores that the workflow was given, so that nothing runs beside it and disturbs the clock (it computes with the
-    # experiment's `threads`, as other jobs do). Where a cluster schedules, there is no such number.
-    threads: workflow.resource_settings.cores or THREADS
+    # experiment's `threads`, as other jobs do). Where a cluster schedules, there is no such number, and the job itself sees
+    # all cores of its node, not those that it was given.
+    threads: workflow.is_main_process and workflow.resource_settings.cores or THREADS
     resources:
-        mem_mb=8000,
-        runtime=240,
+        **request("measure_cost"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -55,8 +55,7 @@ rule sum_training_costs:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("sum_training_costs"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

@@ -19,9 +19,7 @@ rule fetch_data:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        # MEDI's 1.4 million rows take about 3.5 GB.
-        mem_mb=6000,
-        runtime=240,
+        **request("fetch_data", "dataset"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -48,8 +46,7 @@ if not EXPERIMENT.pretrains:
             "../../envs/data.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=240,
+            **request("fetch_backbone"),
         params:
             matryobench=MATRYOBENCH,
             config=EXPERIMENT.config,
@@ -74,8 +71,7 @@ rule tokenise:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
+        **request("tokenise", "dataset"),
     params:
         matryobench=MATRYOBENCH,
         # "128", or for groups "32-196": of queries and of passages

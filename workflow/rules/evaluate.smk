@@ -29,8 +29,7 @@ rule evaluate:
         "../../envs/evaluate.yaml"
     threads: THREADS
     resources:
-        mem_mb=8000,
-        runtime=240,
+        **request("evaluate", "run"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -63,8 +62,7 @@ rule search:
         "../../envs/evaluate.yaml"
     threads: THREADS
     resources:
-        mem_mb=16000,
-        runtime=1440,
+        **request("search", "run", "corpus"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

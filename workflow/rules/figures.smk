@@ -22,8 +22,7 @@ rule draw:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("draw"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

@@ -31,8 +31,7 @@ rule run_notebook:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **request("run_notebook"),
     params:
         matryobench=MATRYOBENCH,
         code=source_hash("notebook.py", "analysis", "claims", "figures"),

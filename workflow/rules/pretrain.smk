@@ -16,8 +16,7 @@ if EXPERIMENT.pretrains:
             "../../envs/train.yaml"
         threads: THREADS
         resources:
-            mem_mb=8000,
-            runtime=1440,
+            **request("pretrain"),
         params:
             matryobench=MATRYOBENCH,
             config=EXPERIMENT.config,
@@ -46,8 +45,7 @@ rule continue_pretraining:
         "../../envs/train.yaml"
     threads: THREADS
     resources:
-        mem_mb=16000,
-        runtime=2880,
+        **request("continue_pretraining", "name"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

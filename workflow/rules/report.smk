@@ -33,8 +33,7 @@ rule report:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **request("report"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

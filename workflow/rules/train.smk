@@ -16,8 +16,7 @@ rule train:
         "../../envs/train.yaml"
     threads: THREADS
     resources:
-        mem_mb=8000,
-        runtime=1440,
+        **request("train", "run"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

@@ -13,6 +13,7 @@ from matryobench import cli_chain, cli_results
 from matryobench.cli_results import Config, Out
 from matryobench.errors import InputError
 from matryobench.failures import explain
+from matryobench.training import launch
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -30,6 +31,7 @@ def main() -> None:
         sentence = explain(error, *sys.argv[1:2])
         if sentence is None:
             raise
+        launch.report(sentence)
         print(f"matryobench: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -41,7 +43,9 @@ def plan(
         str | None, typer.Option(help="h100, a100, cpu or measured; the config's compute.device without it.")
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices that the wall time is for.")] = 1,
-    explain: Annotated[bool, typer.Option("--explain", help="Also what the hours would be without each saving.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also what the hours would be without each saving.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cost alone, as JSON.")] = False,
 ) -> None:
     """Lists the runs of an experiment in the order in which they can be trained, and what everything will cost."""
@@ -127,18 +131,26 @@ def pretrain(
     start: Annotated[Path | None, typer.Option(help="Record of the backbone that --continued goes on from.")] = None,
 ) -> None:
     """Pre-trains the experiment's own backbone, or goes on from one; --out gets model/, pretraining.json, backbone.json."""
+    from matryobench.job import run_job
+    from matryobench.locks import same_job, writing
     from matryobench.plan import Plan
-    from matryobench.pretraining.jobs import pretrain_backbone, pretrain_from
-    from matryobench.threads import threads
 
     loaded = Plan.load(config)
-    with threads(loaded.experiment.threads):
+    if continued is not None and start is None:
+        raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
+
+    def work() -> None:
+        from matryobench.pretraining.jobs import pretrain_backbone, pretrain_from
+
         if continued is None:
             pretrain_backbone(loaded, text, out)
-        elif start is None:
-            raise InputError("--start is missing; give the record of the backbone that --continued goes on from.")
-        else:
+        elif start is not None:
             pretrain_from(loaded, continued, text, start, out)
+
+    spec = loaded.experiment.pretraining.get(continued or "")
+    results = [out / name for name in ("model", "pretraining.json", "backbone.json")]
+    same = same_job([loaded.experiment.model_dump(mode="json"), continued], text, start)
+    run_job(loaded, work, writing(out, same, results), spec.training.processes if spec else 1)
 
 
 @app.command()
@@ -154,14 +166,22 @@ def train(
 ) -> None:
     """Trains one run; interrupted, the same command goes on at the last checkpoint."""
     from matryobench.data.prepare import backbone_folder
+    from matryobench.job import run_job
+    from matryobench.locks import same_job, writing
     from matryobench.plan import Plan
-    from matryobench.threads import threads
-    from matryobench.training.runs import train as train_run
 
     loaded = Plan.load(config)
+    wanted = loaded.run(run)
     folder = start.parent / "model" if start.name == "run.json" else backbone_folder(start)
-    with threads(loaded.experiment.threads):
-        train_run(loaded, loaded.run(run), tokens, table, folder, out)
+
+    def work() -> None:
+        from matryobench.training.runs import train as train_run
+
+        train_run(loaded, wanted, tokens, table, folder, out)
+
+    results = [out / name for name in ("model", "telemetry.jsonl", "run.json")]
+    same = same_job(loaded.settings_hash(wanted), tokens, table, start)
+    run_job(loaded, work, writing(out, same, results), loaded.recipe(wanted).training.processes)
 
 
 @app.command("evaluate-run")
@@ -173,13 +193,19 @@ def evaluate_run(
     out: Out,
 ) -> None:
     """Evaluates one trained run on all of its cells."""
-    from matryobench.evaluation.runs import evaluate_run as evaluate
+    from matryobench.job import run_job
+    from matryobench.locks import writing
     from matryobench.plan import Plan
-    from matryobench.threads import threads
 
     loaded = Plan.load(config)
-    with threads(loaded.experiment.threads):
-        evaluate(loaded, loaded.run(run), model, files, out)
+    wanted = loaded.run(run)
+
+    def work() -> None:
+        from matryobench.evaluation.runs import evaluate_run as evaluate
+
+        evaluate(loaded, wanted, model, files, out)
+
+    run_job(loaded, work, writing(out))
 
 
 @app.command()
@@ -194,13 +220,19 @@ def search(
     out: Out,
 ) -> None:
     """Ranks one shard of a corpus for all queries and cells of a run; the evaluation merges the shards."""
-    from matryobench.evaluation.runs import search_shard
+    from matryobench.job import run_job
+    from matryobench.locks import writing_file
     from matryobench.plan import Plan
-    from matryobench.threads import threads
 
     loaded = Plan.load(config)
-    with threads(loaded.experiment.threads):
-        search_shard(loaded, loaded.run(run), corpus, shard, of, model, files, out)
+    wanted = loaded.run(run)
+
+    def work() -> None:
+        from matryobench.evaluation.runs import search_shard
+
+        search_shard(loaded, wanted, corpus, shard, of, model, files, out)
+
+    run_job(loaded, work, writing_file(out))
 
 
 @app.command()

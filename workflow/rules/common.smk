@@ -38,11 +38,6 @@ if workflow.is_main_process and not workflow.output_settings.dryrun:
         REFUSED = explain(error, "snakemake") or str(error)
 
 
-onstart:
-    if REFUSED:
-        stop(REFUSED)
-
-
 # Jobs outside conda find the interpreter that Snakemake runs under, activated or not.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -93,9 +88,10 @@ wildcard_constraints:
 
 # After the lock and before the first job, not in dry runs: what an earlier snakemake left in Slurm ends.
 onstart:
+    if REFUSED:
+        stop(REFUSED)
     try:
         if workflow.is_main_process:
             take_over(Path(ROOT), submits=not workflow.local_exec)
     except InputError as error:
-        print(f"matryobench: {error}", file=sys.stderr)
-        sys.exit(2)
+        stop(error)

@@ -25,29 +25,23 @@ if TYPE_CHECKING:
 
 _LAUNCHER = "MATRYOBENCH_LAUNCHER"  # pid of the launching process, in those that it started
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal that the kernel sends when the parent dies
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def joined() -> bool:
+    """Whether this is one of several training processes, and not the one that launches them."""
+    return "RANK" in os.environ
 
 
 @contextmanager
-def processes(count: int) -> Iterator[None]:
-    """What is inside runs in each of `count` processes; called in one that has to start them, it does so and exits.
-
-    Exit code of the launching process: 0; 2 for an InputError of a process; 128 + n for the signal n; else 1. Raises
-    InputError where the machine has fewer cards than processes, and in a process of another number than `count`.
-    """
-    if "RANK" in os.environ:
-        _join(count)
-        yield
-        _leave()
-        return
-    # Cards are claimed here, once for all processes, which inherit CUDA_VISIBLE_DEVICES.
-    if count > 1:
-        raise SystemExit(_launch(count))
+def process(count: int) -> Iterator[None]:
+    """What one of `count` processes does is inside. Raises InputError where another number was started."""
+    _join(count)
     yield
+    _leave()
 
 
-def report(error: InputError) -> None:
-    """In a process that was launched: leaves the error's sentence to the launching process, and ends. Else does nothing.
+def report(sentence: str) -> None:
+    """In a process that was launched: leaves an error's sentence to the launching process, and ends. Else does nothing.
 
     It ends at once, because clean-up may wait for the other processes, who wait for this one.
     """
@@ -55,14 +49,18 @@ def report(error: InputError) -> None:
         return
     from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
-    ErrorHandler().record_exception(error)
+    ErrorHandler().record_exception(InputError(sentence))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2)
 
 
-def _launch(count: int) -> int:
-    """Runs this very command line in `count` processes and returns the exit code."""
+def launch(count: int) -> None:
+    """Runs this very command line in `count` processes, which inherit the environment, and waits for them.
+
+    Raises InputError where there are fewer cards than processes, and SystemExit where they failed: with code 2 for an
+    InputError of a process, 128 + n for the signal n, else 1.
+    """
     # torchrun's own lines on a failure; the sentence below says what they say. A user's LOGLEVEL stays.
     os.environ.setdefault("LOGLEVEL", "CRITICAL")
     import torch
@@ -75,8 +73,7 @@ def _launch(count: int) -> int:
             f"training.processes: {count} processes need a GPU each and this job has {torch.cuda.device_count()}; give it"
             " more or lower the number."
         )
-    threads = int(os.environ.get(_THREADS[0], len(os.sched_getaffinity(0))))
-    os.environ.update({name: str(max(1, threads // count)) for name in _THREADS}, **{_LAUNCHER: str(os.getpid())})
+    os.environ[_LAUNCHER] = str(os.getpid())
     with tempfile.TemporaryDirectory() as folder:  # of the processes' errors
         settings = LaunchConfig(  # those of torchrun --standalone
             min_nodes=1,
@@ -95,10 +92,9 @@ def _launch(count: int) -> int:
         except ChildFailedError as error:
             code, sentence = _told(error, count)
             print(f"matryobench: {sentence}", file=sys.stderr)
-            return code
+            raise SystemExit(code) from None
         except SignalException as error:
-            return 128 + error.sigval
-    return 0
+            raise SystemExit(128 + error.sigval) from None
 
 
 def _told(error: ChildFailedError, count: int) -> tuple[int, str]:

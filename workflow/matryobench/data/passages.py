@@ -44,7 +44,9 @@ def write_passages(paths: Sequence[Path], spec: DatasetSpec, name: str, out: Pat
     Raises InputError as `read_records` does, with nothing written.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    places, runs, ids, missing = Places(), [], [], 0
+    places, missing = Places(), 0
+    runs: list[_Run] = []
+    ids: list[pa.Array] = []
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         for table in _portions(paths, spec, name, places):
             missing += _count(table, spec.missing_text)

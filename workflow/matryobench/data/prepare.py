@@ -159,7 +159,8 @@ def tokenise_table(
         write_group_tokens(groups, out)
         return groups.queries + groups.passages
     if kind in ("passages", "queries"):
-        tokens = tokenise_passages(_texts(table_file, kind), tokenizer, max_length, meta)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tokens = tokenise_passages(_texts(table_file, kind), tokenizer, max_length, meta, scratch=out.parent)
     elif kind == "instructed":
         rows = _instructed_rows(table_file)
         tokens = tokenise_instructed(rows, tokenizer, max_length, meta, str(table_file))

@@ -143,8 +143,11 @@ def test_pieces_do_not_change_tokens(tiny_bert: Path, tmp_path: Path) -> None:
     texts = ["a dog", "", "the red ball", "a dog", "man not woman runs"] * 5
     whole = tokenise_passages([texts], tokenizer, 5, {})
     for size in (1, 2, 7):
-        parts = tokenise_passages([[], *pieces(texts, size)], tokenizer, 5, {})
-        assert torch.equal(parts.ids, whole.ids) and torch.equal(parts.offsets, whole.offsets)
+        for scratch in (None, tmp_path):
+            parts = tokenise_passages([[], *pieces(texts, size)], tokenizer, 5, {}, scratch)
+            assert torch.equal(parts.ids, whole.ids) and torch.equal(parts.offsets, whole.offsets)
+            assert not list(tmp_path.iterdir())
+    assert len(tokenise_passages([], tokenizer, 5, {}, tmp_path).ids) == 0
     distinct = tokenise({"text": texts}, tokenizer, 5, {})
     assert distinct.texts == 4
     assert [distinct.text(int(n)).tolist() for n in distinct.rows[:, 0]] == [whole.text(i).tolist() for i in range(25)]

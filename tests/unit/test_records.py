@@ -227,7 +227,7 @@ def test_a_corpus_of_many_pieces_is_one_table_and_knows_its_lines(
         write(tmp_path / "3.json", json.dumps(rows[20:])),
     ]
     for piece in (1, 4, 23):
-        monkeypatch.setattr("matryobench.data.records._PIECE", {"passages": piece})
+        monkeypatch.setattr("matryobench.data.records.PIECE", {"passages": piece})
         for paths in ([tmp_path / "a.jsonl"], [tmp_path / "a.parquet"], split):
             assert read_records(paths, spec("passages"), "tiny").equals(whole)
         path = write(tmp_path / "b.jsonl", jsonl([*rows, rows[13]]))

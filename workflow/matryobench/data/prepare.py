@@ -26,6 +26,7 @@ def fetch_data(plan: Plan, name: str, out: Path) -> int:
     """
     from matryobench.data.fetch import fetch_dataset, fetch_files
     from matryobench.data.mirror import Mirror
+    from matryobench.data.passages import write_passages
     from matryobench.data.records import write_table, write_texts
     from matryobench.data.registry import find_dataset
 
@@ -34,9 +35,9 @@ def fetch_data(plan: Plan, name: str, out: Path) -> int:
     if spec.mined is not None or spec.composed is not None:
         return _derive_data(plan, name, spec, out)
     mirror, offline = Mirror(plan.experiment.mirror), plan.experiment.offline
-    if spec.kind == "text" and spec.demo_world is None:
+    if spec.kind in ("text", "passages") and spec.demo_world is None:  # what may be larger than memory
         files, facts = fetch_files(name, spec, mirror, offline)
-        return write_texts(files, spec, name, out, facts)
+        return (write_texts if spec.kind == "text" else write_passages)(files, spec, name, out, facts)
     table, meta = fetch_dataset(name, spec, mirror, offline)
     write_table(table, out, meta)
     return int(table.num_rows)
@@ -172,7 +173,8 @@ def tokenise_table(
         write_group_tokens(groups, out)
         return groups.queries + groups.passages
     if kind in ("passages", "queries"):
-        tokens = tokenise_passages(_texts(table_file, kind), tokenizer, max_length, meta)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tokens = tokenise_passages(_texts(table_file, kind), tokenizer, max_length, meta, scratch=out.parent)
     elif kind == "instructed":
         rows = _instructed_rows(table_file)
         tokens = tokenise_instructed(rows, tokenizer, max_length, meta, str(table_file))

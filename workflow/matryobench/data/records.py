@@ -26,9 +26,9 @@ from matryobench.files import atomic_path
 
 METADATA_KEY = b"matryobench"
 # Rows that are Python objects at a time; a group carries dozens of passages.
-_PIECE = {"passages": 20_000, "groups": 1_000, "instructed": 10_000, "text": 8_192}
-_SORTED = 4_096  # sorted rows of a corpus that are one Arrow chunk
-_ROW_GROUP = 65_536  # rows that a reader of our own tables has to hold at least
+PIECE = {"passages": 20_000, "groups": 1_000, "instructed": 10_000, "text": 8_192}
+SORTED = 4_096  # sorted rows of a corpus that are one Arrow chunk
+ROW_GROUP = 65_536  # rows that a reader of our own tables has to hold at least
 
 
 def read_records(paths: Sequence[Path], spec: DatasetSpec, name: str) -> pa.Table:
@@ -42,7 +42,7 @@ def read_records(paths: Sequence[Path], spec: DatasetSpec, name: str) -> pa.Tabl
     with file and line, for anything that does not fit the entry `spec` called `name`: also for a doc_id or query_id that is
     there twice, and a judgement that is given twice.
     """
-    parts = (part for path in paths for part in read_chunks(Path(path), spec.kind, spec.header, _PIECE.get(spec.kind)))
+    parts = (part for path in paths for part in read_chunks(Path(path), spec.kind, spec.header, PIECE.get(spec.kind)))
     return checked_table(parts, spec, name)
 
 
@@ -53,14 +53,14 @@ def from_columns(values: dict[str, list[Any]], place: str, spec: DatasetSpec, na
 
 def checked_table(parts: Iterable[Columns], spec: DatasetSpec, name: str) -> pa.Table:
     """Validates parts against the entry and joins them. Raises InputError as `read_records` says."""
-    places, tables = _Places(), []
+    places, tables = Places(), []
     for raw in parts:
-        tables.append(_checked_part(raw, spec, name))
+        tables.append(checked_part(raw, spec, name))
         places.add(raw)
     shared = [column for column in tables[0].column_names if all(column in table.column_names for table in tables)]
     table = pa.concat_tables([table.select(shared) for table in tables])
     _check_unique(table, spec, places)
-    _check_rows(table.num_rows, places.names, spec, name)
+    check_rows(table.num_rows, places.names, spec, name)
     return _by_document(table, places) if spec.kind == "passages" else table
 
 
@@ -75,16 +75,16 @@ def write_texts(paths: Sequence[Path], spec: DatasetSpec, name: str, out: Path, 
     schema, rows = pa.schema([("text", pa.string())]), 0
     with atomic_path(out) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         for path in paths:
-            for part in read_chunks(Path(path), spec.kind, spec.header, _PIECE["text"]):
-                table = _checked_part(part, spec, name).select(["text"])
+            for part in read_chunks(Path(path), spec.kind, spec.header, PIECE["text"]):
+                table = checked_part(part, spec, name).select(["text"])
                 writer.write_table(table)
                 rows += table.num_rows
-        _check_rows(rows, [str(path) for path in paths], spec, name)
-        writer.add_key_value_metadata({METADATA_KEY: _note({**meta, "rows": rows})})
+        check_rows(rows, [str(path) for path in paths], spec, name)
+        writer.add_key_value_metadata({METADATA_KEY: note({**meta, "rows": rows})})
     return rows
 
 
-def _checked_part(raw: Columns, spec: DatasetSpec, name: str) -> pa.Table:
+def checked_part(raw: Columns, spec: DatasetSpec, name: str) -> pa.Table:
     """One part's standard columns, and those that may be kept, with checked values."""
     part = _renamed(raw, spec)
     missing = [column for column in COLUMNS[spec.kind] if column not in part.values]
@@ -101,7 +101,8 @@ def _checked_part(raw: Columns, spec: DatasetSpec, name: str) -> pa.Table:
     return pa.table(arrays)
 
 
-def _check_rows(rows: int, names: Iterable[str], spec: DatasetSpec, name: str) -> None:
+def check_rows(rows: int, names: Iterable[str], spec: DatasetSpec, name: str) -> None:
+    """Raises InputError where the entry says another number of rows; `names` are the sources."""
     if spec.rows is not None and rows != spec.rows:
         raise InputError(
             f"{', '.join(dict.fromkeys(names))}: {rows} rows were read and the entry of {name} says rows: {spec.rows}; the"
@@ -114,11 +115,12 @@ def write_table(table: pa.Table, path: Path, meta: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
 
     with atomic_path(path) as partial:
-        table = table.replace_schema_metadata({METADATA_KEY: _note(meta)})
-        pq.write_table(table, partial, compression="zstd", row_group_size=_ROW_GROUP)
+        table = table.replace_schema_metadata({METADATA_KEY: note(meta)})
+        pq.write_table(table, partial, compression="zstd", row_group_size=ROW_GROUP)
 
 
-def _note(meta: dict[str, Any]) -> bytes:
+def note(meta: dict[str, Any]) -> bytes:
+    """The metadata as it stands in a table's file under METADATA_KEY."""
     return json.dumps(meta, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
 
 
@@ -145,7 +147,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 @dataclass
-class _Places:
+class Places:
     """Where the rows of a joined table stand in the files; columns themselves are not kept."""
 
     starts: list[int] = field(default_factory=list)
@@ -153,16 +155,22 @@ class _Places:
     rows: int = 0
 
     def add(self, part: Columns) -> None:
+        """Adds the rows of a part; of its lines, which ascend, a range is kept where they follow one another."""
+        lines = part.lines
+        if len(lines) and lines[-1] - lines[0] + 1 == len(lines):
+            lines = range(lines[0], lines[-1] + 1)
         self.starts.append(self.rows)
-        self.parts.append(Columns(part.place, {}, part.lines, part.unit))
+        self.parts.append(Columns(part.place, {}, lines, part.unit))
         self.rows += len(part.lines)
 
     def at(self, row: int) -> str:
+        """The place of a row, for the beginning of an error."""
         number = bisect_right(self.starts, row) - 1
         return self.parts[number].at(row - self.starts[number])
 
     @property
     def names(self) -> list[str]:
+        """What errors call the sources."""
         return [part.place for part in self.parts]
 
 
@@ -192,7 +200,7 @@ def _renamed(part: Columns, spec: DatasetSpec) -> Columns:
     return Columns(part.place, renamed, part.lines, part.unit)
 
 
-def _check_unique(table: pa.Table, spec: DatasetSpec, places: _Places) -> None:
+def _check_unique(table: pa.Table, spec: DatasetSpec, places: Places) -> None:
     if "id" in table.column_names:
         ids = table.column("id").to_pylist()
         for row, value in enumerate(ids):
@@ -207,20 +215,21 @@ def _check_unique(table: pa.Table, spec: DatasetSpec, places: _Places) -> None:
         _refuse_repeats(named, places)
 
 
-def _refuse_repeats(keys: Iterator[tuple[Hashable, str]], places: _Places) -> None:
+def _refuse_repeats(keys: Iterator[tuple[Hashable, str]], places: Places) -> None:
     seen: dict[Hashable, int] = {}
     for row, (key, shown) in enumerate(keys):
         first = seen.setdefault(key, row)
         if first != row:
-            raise _repeated(row, first, shown, places)
+            raise repeated(row, first, shown, places)
 
 
-def _repeated(row: int, first: int, shown: str, places: _Places) -> InputError:
+def repeated(row: int, first: int, shown: str, places: Places) -> InputError:
+    """The error for a row that repeats what `shown` names of an earlier one."""
     fix = "remove one of them" if shown.startswith("the judgement") else "make ids unique"
     return InputError(f"{places.at(row)}: {shown} was already used by {places.at(first)}; {fix}.")
 
 
-def _by_document(table: pa.Table, places: _Places) -> pa.Table:
+def _by_document(table: pa.Table, places: Places) -> pa.Table:
     """The passages sorted by doc_id descending in byte order. Raises InputError where two have the same."""
     import pyarrow.compute as pc
 
@@ -230,8 +239,8 @@ def _by_document(table: pa.Table, places: _Places) -> pa.Table:
     if len(repeats):
         at = repeats[0].as_py()
         first, row = sorted((order[at].as_py(), order[at + 1].as_py()))
-        raise _repeated(row, first, f"the doc_id {ids[at].as_py()!r}", places)
+        raise repeated(row, first, f"the doc_id {ids[at].as_py()!r}", places)
     # A column of a large corpus has more bytes than 32-bit offsets can count, so it is sorted with 64-bit ones.
     large = table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).combine_chunks()
-    pieces = [large.take(order.slice(at, _SORTED)).cast(table.schema) for at in range(0, len(order), _SORTED)]
+    pieces = [large.take(order.slice(at, SORTED)).cast(table.schema) for at in range(0, len(order), SORTED)]
     return pa.concat_tables(pieces)

@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -66,29 +69,42 @@ def tokenise(columns: Mapping[str, Sequence[Any]], tokenizer: Any, max_length: i
     return Tokens(ids, offsets, torch.from_numpy(rows), scores, facts)
 
 
-def tokenise_passages(texts: Iterable[Sequence[str]], tokenizer: Any, max_length: int, meta: dict[str, Any]) -> Tokens:
+def tokenise_passages(
+    texts: Iterable[Sequence[str]], tokenizer: Any, max_length: int, meta: dict[str, Any], scratch: Path | None = None
+) -> Tokens:
     """Tokenises the rows of a table as they come, piece by piece: text i is row i, and `rows` is 0, 1, 2 and so on.
 
-    No more than one piece of texts is held, and tokens only as the int32 array of the result, so that millions of
-    documents fit. `texts`: the passage texts (title and text joined), or queries; an empty one keeps its special tokens.
+    No more than one piece of texts is held, and tokens only as the int32 array of the result, or with `scratch`, a folder,
+    in a file without a name there. `texts`: the passage texts (title and text joined), or queries; an empty one keeps its
+    special tokens.
     """
-    ids, offsets = encode_texts(texts, tokenizer, max_length)
+    ids, offsets = encode_texts(texts, tokenizer, max_length, scratch)
     rows = torch.arange(len(offsets) - 1, dtype=torch.int32)[:, None]
     return Tokens(ids, offsets, rows, None, {**meta, "columns": ["text"], "max_length": max_length})
 
 
-def encode_texts(texts: Iterable[Sequence[str]], tokenizer: Any, max_length: int) -> tuple[Tensor, Tensor]:
-    """(ids, offsets) of texts that come in pieces; see the module for both."""
+def encode_texts(
+    texts: Iterable[Sequence[str]], tokenizer: Any, max_length: int, scratch: Path | None = None
+) -> tuple[Tensor, Tensor]:
+    """(ids, offsets) of texts that come in pieces; see the module for both, and `tokenise_passages` for `scratch`."""
     ids, ends = array("i"), array("q", [0])
-    for piece in texts:
-        if not piece:
-            continue
-        encoded = tokenizer(list(piece), truncation=True, max_length=max_length, return_attention_mask=False)
-        for tokens in encoded["input_ids"]:
-            ids.extend(tokens)
-            ends.append(len(ids))
-    # Both tensors use the arrays' memory: nothing is copied, however large a corpus is.
-    return torch.from_numpy(np.frombuffer(ids, dtype=np.int32)), torch.from_numpy(np.frombuffer(ends, dtype=np.int64))
+    with TemporaryFile(dir=scratch) if scratch is not None else nullcontext() as file:
+        for piece in texts:
+            if not piece:
+                continue
+            encoded = tokenizer(list(piece), truncation=True, max_length=max_length, return_attention_mask=False)
+            for tokens in encoded["input_ids"]:
+                ids.extend(tokens)
+                ends.append(ends[-1] + len(tokens))
+            if file is not None:
+                ids.tofile(file)
+                ids = array("i")
+        held: array[int] | mmap = ids
+        if file is not None and ends[-1] > 0:  # an empty file cannot be mapped
+            file.flush()
+            held = mmap(file.fileno(), 0, access=ACCESS_COPY)
+    # Both tensors use the memory of the arrays, or the file: nothing is copied, however large a corpus is.
+    return torch.from_numpy(np.frombuffer(held, dtype=np.int32)), torch.from_numpy(np.frombuffer(ends, dtype=np.int64))
 
 
 def pieces(texts: Iterable[str], size: int = 4096) -> Iterator[list[str]]:

@@ -15,8 +15,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
+
+from matryobench.errors import InputError
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "host"
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[A-Za-z0-9-]+)\.(?P<pid>\d+)\.partial", re.DOTALL)
@@ -85,6 +87,17 @@ def write_text(target: Path, text: str) -> None:
 def write_json(target: Path, value: Any) -> None:
     """Writes `value` as indented JSON with a final newline; NaN and infinity are refused (ValueError)."""
     write_text(target, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def inside(folder: Path, name: str, within: Path) -> Path:
+    """`folder / name`, refused when it is absolute, goes up, or leads out of `within` through a symbolic link."""
+    pure = PurePosixPath(name)
+    path = folder / pure
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\\" in name:
+        raise InputError(f"{name!r} leads out of the folder {folder}; use a path inside it, without '..'.")
+    if not path.resolve().is_relative_to(within.resolve()):
+        raise InputError(f"{path}: this symbolic link leads out of {within}; put the file itself there.")
+    return path
 
 
 def sha256_of(path: Path) -> str:

@@ -14,11 +14,11 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 
 from matryobench.data.derived import ComposedSource, MinedSource
-from matryobench.data.mirror import Mirror, NotInMirror, Shelf, inside
+from matryobench.data.mirror import Mirror, NotInMirror, Shelf
 from matryobench.data.records import from_columns, read_records
 from matryobench.data.specs import DatasetSpec, DemoWorldSource, HubSource
 from matryobench.errors import InputError
-from matryobench.files import sha256_of
+from matryobench.files import inside, sha256_of
 
 # Weights as safetensors, and what tokenizers and model folders consist of: no pickles, no code.
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")

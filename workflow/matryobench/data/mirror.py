@@ -20,12 +20,12 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError
-from matryobench.files import partial_name, partial_path, remove, remove_dead, sha256_of, write_json
+from matryobench.files import inside, partial_name, partial_path, remove, remove_dead, sha256_of, write_json
 
 Shelf = Literal["datasets", "models"]
 
@@ -232,17 +232,6 @@ def copy_into(source: Path, gathered: Path, names: Iterable[str]) -> None:
         target = inside(gathered, name, gathered)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target)
-
-
-def inside(folder: Path, name: str, within: Path) -> Path:
-    """`folder / name`, refused when it is absolute, goes up, or leads out of `within` through a symbolic link."""
-    pure = PurePosixPath(name)
-    path = folder / pure
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\\" in name:
-        raise InputError(f"{name!r} leads out of the folder {folder}; use a path inside it, without '..'.")
-    if not path.resolve().is_relative_to(within.resolve()):
-        raise InputError(f"{path}: this symbolic link leads out of {within}; put the file itself there.")
-    return path
 
 
 def _ours(name: str) -> bool:

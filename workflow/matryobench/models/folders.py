@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matryobench.errors import InputError
-from matryobench.files import atomic_path, write_json
+from matryobench.files import atomic_path, inside, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Families whose hidden_states follow the index convention; checked by tests/unit/test_encoder.py.
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert")
+# A folder is data. Left out, the second would have transformers ask at the terminal whether to run the folder's own code.
+FILES_ONLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _WITHOUT_POOLER_ARGUMENT = ("distilbert", "modernbert")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
                    "merges.txt", "added_tokens.json", "sentencepiece.bpe.model")  # fmt: skip
@@ -48,14 +50,15 @@ def read_settings(folder: Path) -> FolderSettings:
     modules_file = folder / "modules.json"
     if not modules_file.exists():
         return FolderSettings(folder)
-    modules = _read_json(modules_file)
-    weights = folder / modules[0]["path"]
+    modules = _modules(modules_file)
+    weights = _part(modules_file, modules[0])
     pooling, dim, include_prompt, normalised = None, None, True, False
     for module in modules[1:]:
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling = _pooling(folder / module["path"] / "config.json")
-            include_prompt = _read_json(folder / module["path"] / "config.json").get("include_prompt", True)
+            settings = _part(modules_file, module) / "config.json"
+            pooling = _pooling(settings)
+            include_prompt = _read_json(settings).get("include_prompt", True)
         elif kind == "Dense" and (folder / "matryobench.json").exists():
             dim = _read_json(folder / "matryobench.json")["dim"]
         elif kind == "Normalize":
@@ -67,6 +70,21 @@ def read_settings(folder: Path) -> FolderSettings:
     lengths = folder / "sentence_bert_config.json"
     max_length = _read_json(lengths).get("max_seq_length") if lengths.exists() else None
     return FolderSettings(weights, pooling, max_length, dim, include_prompt, normalised)
+
+
+def _modules(file: Path) -> list[dict[str, str]]:
+    """The modules that a sentence-transformers folder lists. Their types are read as names and never imported."""
+    modules = _read_json(file)
+    listed = isinstance(modules, list) and len(modules) > 0 and all(isinstance(one, dict) for one in modules)
+    if not listed or not all(isinstance(one.get(key), str) for one in modules for key in ("path", "type")):
+        raise InputError(f"{file}: not a list of modules with a path and a type each; the model folder is damaged.")
+    return list(modules)
+
+
+def _part(modules_file: Path, module: dict[str, str]) -> Path:
+    """The folder of a module, which must be in the model folder (where it is an empty path: that folder itself)."""
+    folder = modules_file.parent
+    return inside(folder, module["path"], folder) if module["path"] not in ("", ".") else folder
 
 
 def _pooling(config_file: Path) -> Pooling:
@@ -88,8 +106,33 @@ def read_config(folder: Path) -> tuple[Path, Any]:
         raise InputError(f"{weights}: has no config.json; give a transformers model folder.")
     if not list(weights.glob("*.safetensors")):
         raise InputError(f"{weights}: has no *.safetensors weights; save the model with safetensors first.")
-    config = AutoConfig.from_pretrained(weights, local_files_only=True)
+    try:
+        config = AutoConfig.from_pretrained(weights, **FILES_ONLY)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{weights}: its config.json cannot be used ({reason}); use a model of a known type."
+        ) from None
     return weights, config
+
+
+def load_weights(kind: Any, weights: Path, config: Any, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """(model, what transformers reports of the loading) of one of its Auto classes, from safetensors only.
+
+    Raises InputError where the folder's safetensors are not the weights of the model, or are damaged.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        model, report = kind.from_pretrained(
+            weights, config=config, use_safetensors=True, output_loading_info=True, **FILES_ONLY, **arguments
+        )
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{weights}: the weights cannot be loaded ({reason}); save the model as safetensors."
+        ) from None
+    return model, report
 
 
 def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> Encoder:
@@ -115,9 +158,7 @@ def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> E
     with quiet():
         import torch
 
-        backbone, report = AutoModel.from_pretrained(
-            weights, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True, **arguments
-        )
+        backbone, report = load_weights(AutoModel, weights, config, dtype=torch.float32, **arguments)
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(
@@ -201,7 +242,7 @@ def load_tokenizer(folder: Path) -> Any:
 
     weights = read_settings(folder).weights
     try:
-        return AutoTokenizer.from_pretrained(weights, local_files_only=True)
+        return AutoTokenizer.from_pretrained(weights, **FILES_ONLY)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{weights}: no tokenizer could be loaded ({reason}); add its tokenizer files.") from None

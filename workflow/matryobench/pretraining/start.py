@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matryobench.errors import InputError
-from matryobench.models.folders import quiet, read_config
+from matryobench.models.folders import load_weights, quiet, read_config
 from matryobench.pretraining.parts import HEADS
 from matryobench.pretraining.spec import Architecture
 
@@ -29,9 +29,7 @@ def load_masked_lm(folder: Path, init_seed: int) -> tuple[Any, bool]:
         raise InputError(f"{weights}: its masked-LM head is not tied to the word embeddings; start from one that is.")
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed)
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            weights, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
+        model, report = load_weights(AutoModelForMaskedLM, weights, config, dtype=torch.float32)
     head = HEADS[config.model_type]
     missing = sorted(report["missing_keys"])
     lacking = [name for name in missing if not name.startswith(head)]

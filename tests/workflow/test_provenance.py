@@ -159,13 +159,14 @@ def change_config(results: Path) -> None:
     path.write_text(path.read_text().replace("steps: 8", "steps: 9"))
 
 
+FIRST = "runs/sts-bert-s-paper-v1-l1-d8-s7/run.json"  # of the plan, and so the one that a sentence is about
 RUN, EVALUATION = f"runs/{SRL}/run.json", f"evaluation/{SRL}/evaluation.json"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "swapped run folders": (swap, RUN, f"is the record of {STARBUCKS} and not of {SRL}; train {SRL} again"),
     "other settings": (
         lambda results: edit(results / RUN, settings_hash="0" * 12), RUN, "was trained with other settings",
     ),
-    "another config": (change_config, RUN, "was trained with other settings"),
+    "another config": (change_config, FIRST, "was trained with other settings"),
     "an older training": (
         lambda results: edit(results / RUN, final_loss=0.0), EVALUATION,
         f"was made from another {RUN} than the one that is there; evaluate {SRL} again",
@@ -175,7 +176,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
                                                      "start_sha256": "0" * 12}),
         RUN, "started from other weights than those of backbone/backbone.json",
     ),
-    "other tokens": (replace_tokens, RUN, "was made from another tokens/demo-triplets.32.safetensors"),
+    "other tokens": (replace_tokens, FIRST, "was made from another tokens/demo-triplets.32.safetensors"),
     "an evaluation of other sets": (
         lambda results: edit(results / EVALUATION, evaluation_hash="0" * 12), EVALUATION, "its evaluation_hash is 0000",
     ),
@@ -226,6 +227,20 @@ def test_an_overwritten_model_is_not_evaluated(results: Path) -> None:
     assert {(link.stage, link.file) for link in found} == {("runs", RUN)}
 
 
+def test_records_of_an_earlier_version_are_taken_as_they_are_and_said_to_lack_hashes(results: Path) -> None:
+    plan = open_results(results).plan
+    for file, keys in ((RUN, ("model_sha256",)), (EVALUATION, ("files_sha256", "outputs"))):
+        record = json.loads((results / file).read_text())
+        (results / file).write_text(json.dumps({key: value for key, value in record.items() if key not in keys}))
+    edit(results / EVALUATION, run_sha256=sha256_of(results / RUN))
+    model = results / "runs" / SRL / "model"
+    assert check_model(plan, plan.run(SRL), model)["model.safetensors"] == sha256_of(model / "model.safetensors")
+    check_runs(plan, results)
+    lacking = [link for link in verify(results) if link.status == "lacking"]
+    assert {(link.stage, link.file) for link in lacking} == {("runs", RUN), ("evaluations", EVALUATION)}
+    assert len(lacking) == 3
+
+
 def test_a_model_is_not_searched_with_under_another_name(results: Path) -> None:
     plan = open_results(results).plan
     other = plan.run("retrieval-fix-doc-released-groups-s7")
@@ -239,7 +254,7 @@ def only(links: list[Link]) -> Link:
 
 
 def test_changed_products_and_records_are_found(results: Path) -> None:
-    path = results / "tables" / "sts-grid.csv"
+    path = results / "tables" / "sts-grid.tex"
     whole = path.read_text()
     path.write_text(whole.replace("0", "1"))
     assert only(verify(results)).sentence.startswith("is not the file that sts-grid.made.json names; make")
@@ -299,6 +314,8 @@ def test_an_archive_has_models_on_request_and_refuses_broken_chains(results: Pat
     with pytest.raises(InputError, match="exists already"):
         archiving.write_archive(results, tmp_path / "crate")
     edit(results / RUN, final_loss=0.0)
-    with pytest.raises(InputError, match="2 links of its chain do not hold.*matryobench verify"):
+    with pytest.raises(
+        InputError, match=f"links of its chain do not hold, the first: {EVALUATION} was made.*matryobench verify"
+    ):
         archiving.write_archive(results, tmp_path / "other")
     assert not (tmp_path / "other").exists()

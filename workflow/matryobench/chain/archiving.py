@@ -133,8 +133,8 @@ def _crate(dag: Dag, results: Path, own: Iterable[str], sources: Iterable[str]) 
     workflow = crate.add_workflow(
         ROOT / snakefile, f"{SOURCE}/{snakefile}", main=True, lang="snakemake",
         properties={
-            "name": f"matryobench {__version__}", "version": str(code()["git_commit"]), "softwareRequirements": software,
-            **_facts(ROOT / snakefile),
+            "name": f"matryobench {__version__}", "version": str(code()["git_commit"] or "unknown"),
+            "softwareRequirements": software, **_facts(ROOT / snakefile),
         },
     )  # fmt: skip
     workflow["hasPart"] = [_add(crate, ROOT / file, f"{SOURCE}/{file}") for file in others]

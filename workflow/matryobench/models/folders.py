@@ -87,8 +87,25 @@ def read_config(folder: Path) -> tuple[Path, Any]:
         raise InputError(f"{weights}: has no config.json; give a transformers model folder.")
     if not list(weights.glob("*.safetensors")):
         raise InputError(f"{weights}: has no *.safetensors weights; save the model with safetensors first.")
-    config = AutoConfig.from_pretrained(weights, local_files_only=True)
+    try:
+        config = AutoConfig.from_pretrained(weights, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{weights / 'config.json'}: not a readable model config ({str(error).splitlines()[0]}); get or make the model"
+            " again."
+        ) from None
     return weights, config
+
+
+@contextmanager
+def reading_weights(weights: Path) -> Iterator[None]:
+    """Turns what reading cut or damaged weights raises into an InputError that names their folder."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise InputError(f"{weights}: its weights are damaged ({error}); get or make the model again.") from None
 
 
 def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> Encoder:
@@ -111,7 +128,7 @@ def load_encoder(folder: Path, pooling: Pooling, layers: int | None = None) -> E
             config.layer_types = config.layer_types[:layers]
     arguments = {} if config.model_type in _WITHOUT_POOLER_ARGUMENT else {"add_pooling_layer": False}
     # Layers above the truncation are reported as unexpected weights, which is what is wanted here.
-    with quiet():
+    with quiet(), reading_weights(weights):
         import torch
 
         backbone, report = AutoModel.from_pretrained(

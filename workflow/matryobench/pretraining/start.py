@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matryobench.errors import InputError
-from matryobench.models.folders import quiet, read_config
+from matryobench.models.folders import quiet, read_config, reading_weights
 from matryobench.pretraining.parts import HEADS
 from matryobench.pretraining.spec import Architecture
 
@@ -27,7 +27,7 @@ def load_masked_lm(folder: Path, init_seed: int) -> tuple[Any, bool]:
         )
     if not getattr(config, "tie_word_embeddings", True):
         raise InputError(f"{weights}: its masked-LM head is not tied to the word embeddings; start from one that is.")
-    with quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), reading_weights(weights), torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed)
         model, report = AutoModelForMaskedLM.from_pretrained(
             weights, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True

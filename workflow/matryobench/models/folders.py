@@ -111,7 +111,7 @@ def read_config(folder: Path) -> tuple[Path, Any]:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
-            f"{weights}: its config.json cannot be used ({reason}); use a model of a known type."
+            f"{weights / 'config.json'}: it cannot be used ({reason}); use an intact folder of a known model type."
         ) from None
     return weights, config
 
@@ -127,7 +127,9 @@ def load_weights(kind: Any, weights: Path, config: Any, **arguments: Any) -> tup
         model, report = kind.from_pretrained(
             weights, config=config, use_safetensors=True, output_loading_info=True, **FILES_ONLY, **arguments
         )
-    except (OSError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise InputError(f"{weights}: its weights are damaged ({error}); get or make the model again.") from None
+    except OSError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"{weights}: the weights cannot be loaded ({reason}); save the model as safetensors."

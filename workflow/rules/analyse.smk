@@ -41,7 +41,7 @@ rule significance:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        **request("significance"),
+        **request("significance", "task"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -78,7 +78,7 @@ rule test_grids:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        **request("test_grids"),
+        **request("test_grids", "task"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -122,7 +122,9 @@ rule tabulate:
         "../../envs/matryobench.yaml"
     threads: 1
     resources:
-        **request("tabulate"),
+        **request("tabulate", "name"),
+        # Of which a group of small jobs on a cluster has one at a time (workflow/profiles/slurm).
+        turn=1,
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

@@ -161,7 +161,8 @@ class Dag:
         """What a job asks for: `mem_mb`, `runtime` in minutes and `gpu` cards.
 
         Memory and minutes grow with the attempt, up to what `compute` says that the cluster grants.
-        `key` is what distinguishes the rule's jobs: a run id, a dataset or a pre-training, (run id, corpus), or None.
+        `key` is what distinguishes the rule's jobs: a run id, a dataset, a pre-training, a task, the name of a table or figure,
+        (run id, corpus), or None.
         """
         memory, minutes = (part * attempt for part in NEEDS[rule])
         compute = self.plan.experiment.compute

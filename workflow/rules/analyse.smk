@@ -47,7 +47,7 @@ rule significance:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        **request("significance"),
+        **request("significance", "task"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -85,7 +85,7 @@ rule test_grids:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        **request("test_grids"),
+        **request("test_grids", "task"),
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,
@@ -130,7 +130,9 @@ rule tabulate:
         "../../envs/analyse.yaml"
     threads: 1
     resources:
-        **request("tabulate"),
+        **request("tabulate", "name"),
+        # Of which a group of small jobs on a cluster has one at a time (workflow/profiles/slurm).
+        turn=1,
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

@@ -22,7 +22,9 @@ rule draw:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        **request("draw"),
+        **request("draw", "name"),
+        # Of which a group of small jobs on a cluster has one at a time (workflow/profiles/slurm).
+        turn=1,
     params:
         matryobench=MATRYOBENCH,
         config=EXPERIMENT.config,

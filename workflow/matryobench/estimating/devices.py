@@ -12,32 +12,33 @@ from matryobench.estimating.work import ON_DEVICE, QUANTITIES, Job
 FORMAT = 1
 """Of calibration files; another one is not read."""
 
-# One thread of a 2.x GHz AMD EPYC (AVX2), in processor time, rounded; `matryobench calibrate` on 2026-11-21.
+# One thread of an AMD EPYC with AVX-512, in processor time: a `matryobench calibrate` of 2026-11-21, rounded to one or two
+# digits; starts by the shortest jobs of the demo on the same machine with less beside it.
 CPU: Mapping[str, float] = {
-    "start_light": 0.8,
-    "start_tables": 1.3,
+    "start_light": 0.6,
+    "start_tables": 1.0,
     "start_tokenise": 2.4,
-    "start_figures": 2.8,
+    "start_figures": 2.4,
     "start_model": 5.0,
-    "start_mteb": 9.0,
-    "full_operations": 1 / 75e9,
-    "half_operations": 1 / 75e9,
-    "layer_passes": 3e-4,
-    "elements": 1e-8,
-    "inner_elements": 2e-9,
+    "start_mteb": 8.0,
+    "full_operations": 1 / 105e9,
+    "half_operations": 1 / 200e9,
+    "layer_passes": 3e-5,
+    "elements": 2e-8,
+    "inner_elements": 1.5e-8,
     "updates": 5e-9,
-    "loss_terms": 1e-3,
+    "loss_terms": 5e-4,
     "search_operations": 1 / 60e9,
-    "scores": 3e-10,
-    "rankings": 1e-5,
+    "scores": 3e-9,
+    "rankings": 4e-6,
     "mteb_rankings": 2e-3,
     "items": 2e-7,
-    "tokenised": 2.5e-6,
-    "rows": 5e-5,
+    "tokenised": 2.2e-6,
+    "rows": 1e-5,
     "mined": 9e-4,
-    "resampled": 7e-9,
-    "classifiers": 0.04,
-    "written": 1 / 600e6,
+    "resampled": 5e-9,
+    "classifiers": 0.026,
+    "written": 1e-9,
 }
 
 
@@ -88,7 +89,7 @@ def _gpu(name: str, half: float, full: float, bandwidth: float, half_share: floa
 PROFILES: Mapping[str, Device] = {
     "h100": _gpu("h100", 989e12, 66.9e12, 3.35e12, 0.35, "peaks without sparsity of NVIDIA's H100 SXM data sheet"),
     "a100": _gpu("a100", 312e12, 19.5e12, 2.039e12, 0.40, "peaks without sparsity of NVIDIA's A100 80GB SXM data sheet"),
-    "cpu": Device("cpu", False, CPU, "one thread of a 2-core AMD EPYC server, processor time, as measured on 2026-11-21"),
+    "cpu": Device("cpu", False, CPU, "one thread of an AMD EPYC server, processor time, as measured on 2026-11-21"),
 }
 
 

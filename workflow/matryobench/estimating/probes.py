@@ -176,7 +176,8 @@ def head_probe(width: int, vocabulary: int, rows: int, repeats: int, clock: Cloc
 
     generator = torch.Generator().manual_seed(SEED)
     states = torch.randn(rows, width, generator=generator).to(clock.device).requires_grad_()
-    weight = torch.randn(vocabulary, width, generator=generator).to(clock.device).requires_grad_()
+    # Small, as trained ones are: large logits have exponentials that are denormal, and slow.
+    weight = torch.randn(vocabulary, width, generator=generator).mul_(0.02).to(clock.device).requires_grad_()
     bias, shares = torch.zeros(vocabulary, device=clock.device), torch.full((rows,), 1 / rows, device=clock.device)
     targets = torch.randint(vocabulary, (rows,), generator=generator).to(clock.device)
 

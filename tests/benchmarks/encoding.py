@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -25,7 +26,7 @@ def run(setting: Setting) -> Outcome:
     columns = texts.sts(setting.size(300, 10)).values()
     kinds = {
         texts.of("SciFact's documents"): texts.documents(setting.size(400, 16)),
-        texts.of("STS sentences"): list(dict.fromkeys(text for one in columns for key in ("sentence1", "sentence2") for text in one[key])),
+        texts.of("STS sentences"): _sentences(columns),
     }  # fmt: skip
     if not texts.real:
         kinds = {"documents and sentences of the demo world": [text for some in kinds.values() for text in some]}
@@ -33,7 +34,9 @@ def run(setting: Setting) -> Outcome:
     for kind, some in kinds.items():
         sample = some[:: max(1, len(some) // setting.size(200, 16))]
         by_batch = {
-            size: timed(lambda size=size, sample=sample: peer.encode(sample, batch_size=size, show_progress_bar=False)).seconds
+            size: timed(
+                lambda size=size, sample=sample: peer.encode(sample, batch_size=size, show_progress_bar=False)
+            ).seconds
             for size in BATCHES
         }
         best = min(by_batch, key=lambda size: by_batch[size])
@@ -46,6 +49,10 @@ def run(setting: Setting) -> Outcome:
     return outcome
 
 
+def _sentences(sets: Iterable[dict[str, list[Any]]]) -> list[str]:
+    return list(dict.fromkeys(text for one in sets for key in ("sentence1", "sentence2") for text in one[key]))
+
+
 def embed(model: Model, texts: list[str], budget: int = 1024) -> Any:
     """(n, H) of the last layer, tokenising included, scaled to length 1 as the model's folder says."""
     ids, offsets = encode_texts(pieces(texts), model.tokenizer, model.max_length)
@@ -54,7 +61,9 @@ def embed(model: Model, texts: list[str], budget: int = 1024) -> Any:
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
-def _row(setting: Setting, model: Model, peer: Any, kind: str, texts: list[str], size: int, bound: float, best: bool) -> Any:
+def _row(
+    setting: Setting, model: Model, peer: Any, kind: str, texts: list[str], size: int, bound: float, best: bool
+) -> Any:
     found: dict[str, Any] = {}
 
     def ours() -> None:
@@ -69,7 +78,7 @@ def _row(setting: Setting, model: Model, peer: Any, kind: str, texts: list[str],
     tenths = np.quantile(lengths, (0.1, 0.5, 0.9)).astype(int)
     return row(
         "encode", f"{len(texts)} texts: {kind}, {tenths[0]}-{tenths[1]}-{tenths[2]} tokens (tenth, half, nine tenths)",
-        f"SentenceTransformer.encode, batch {size}" + (" (its best)" if best else " (its default)"), pairs, Target("times", bound),
+        f"SentenceTransformer.encode, batch {size} ({'its best' if best else 'its default'})", pairs, Target("times", bound),
         operations=encoder_operations(model.encoder.backbone.config, lengths, model.encoder.depth),
         agreement=Agreement(f"coordinates within {apart:.1e}", apart < 1e-5), ours_mb=peak_mb(ours), peer_mb=peak_mb(theirs),
     )  # fmt: skip
@@ -77,7 +86,8 @@ def _row(setting: Setting, model: Model, peer: Any, kind: str, texts: list[str],
 
 def _growth(setting: Setting, model: Model, kind: str, texts: list[str], sample: list[str]) -> list[Growth]:
     by_budget = [
-        (budget, round(len(sample) / timed(lambda budget=budget: embed(model, sample, budget)).seconds, 1)) for budget in BUDGETS
+        (budget, round(len(sample) / timed(lambda budget=budget: embed(model, sample, budget)).seconds, 1))
+        for budget in BUDGETS
     ]
     by_count = []
     for part in (8, 4, 2, 1):
@@ -85,6 +95,10 @@ def _growth(setting: Setting, model: Model, kind: str, texts: list[str], sample:
         costs = [timed(lambda some=some: embed(model, some)) for _ in range(setting.repeats)]
         by_count.append((len(some), round(len(some) / median_seconds(costs), 1)))
     return [
-        Growth(f"encoding {kind} by padded tokens of a pass ({len(sample)} texts)", ("tokens of a pass", "ours, texts/s"), by_budget),
+        Growth(
+            f"encoding {kind} by padded tokens of a pass ({len(sample)} texts)",
+            ("tokens of a pass", "ours, texts/s"),
+            by_budget,
+        ),
         Growth(f"encoding {kind} by number of texts", ("texts", "ours, texts/s"), by_count),
     ]

@@ -38,7 +38,9 @@ class Target:
         return value >= self.bound if self.kind == "times" else value <= self.bound
 
     def __str__(self) -> str:
-        return {"share": "at most {}", "times": "at least {} ×", "seconds": "at most {} s"}[self.kind].format(self.bound)
+        return {"share": "at most {}", "times": "at least {} ×", "seconds": "at most {} s"}[self.kind].format(
+            self.bound
+        )
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,10 @@ class Texts:
     def documents(self, count: int) -> list[str]:
         """Documents with title and text, drawn evenly from SciFact, so that lengths are mixed."""
         table = self._table("scifact.corpus" if self.real else "demo-search.corpus")
-        every = [passage_text(*row) for row in zip(*(table.column(key).to_pylist() for key in ("title", "text")), strict=True)]
+        every = [
+            passage_text(*row)
+            for row in zip(*(table.column(key).to_pylist() for key in ("title", "text")), strict=True)
+        ]
         return every[:: max(1, len(every) // count)][:count]
 
     def triplets(self, rows: int) -> dict[str, list[str]]:
@@ -102,7 +105,9 @@ class Texts:
         passages, queries, qrels = (self._table(part) for part in (one.corpus, one.queries, one.qrels))
         judged = pc.is_in(passages["doc_id"], value_set=qrels["doc_id"].combine_chunks())
         few = pc.less(pc.cumulative_sum(pc.cast(pc.invert(judged), "int64")), documents)
-        return RetrievalTables(one.name, passages.filter(pc.or_(judged, few)), queries, qrels, one.exclude_own_id, one.mteb_task)
+        return RetrievalTables(
+            one.name, passages.filter(pc.or_(judged, few)), queries, qrels, one.exclude_own_id, one.mteb_task
+        )
 
     def _table(self, name: str) -> pa.Table:
         mirror = Mirror(self.setting.mirror or self.setting.scratch / "mirror")

@@ -11,7 +11,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import Agreement, Cost, Growth, Outcome, Pairs, Setting, Target, alternate, median_seconds, peak_mb, row, timed
+from harness import (
+    Agreement,
+    Cost,
+    Growth,
+    Outcome,
+    Pairs,
+    Setting,
+    Target,
+    alternate,
+    median_seconds,
+    peak_mb,
+    row,
+    timed,
+)
 from torch import Tensor
 
 from matryobench.objectives.recipe import ContrastiveLoss
@@ -71,7 +84,10 @@ def sides(layers: int, queries: int, passages: int, width: int) -> Sides:
     """Embeddings of both sides by layer, small enough that no softmax is a step."""
     source = torch.Generator().manual_seed(1)
     found = [
-        {layer: (torch.randn(rows, width, generator=source) / width**0.5).requires_grad_() for layer in range(1, layers + 1)}
+        {
+            layer: (torch.randn(rows, width, generator=source) / width**0.5).requires_grad_()
+            for layer in range(1, layers + 1)
+        }
         for rows in (queries, passages)
     ]
     return found[0], found[1]
@@ -92,7 +108,9 @@ def materialised(objective: RetrievalObjective, given: Sides) -> float:
     layers = objective.query_layers()
     terms = objective.coverage()
     dims = sorted({term.dim for term in terms} | {objective.width})
-    products = torch.stack([queries[at] for at in layers])[:, :, None] * torch.stack([passages[at] for at in layers])[:, None]
+    products = (
+        torch.stack([queries[at] for at in layers])[:, :, None] * torch.stack([passages[at] for at in layers])[:, None]
+    )
     sizes = [stop - start for start, stop in zip([0, *dims], dims, strict=False)]
     scores = torch.stack([block.sum(dim=-1) for block in products.split(sizes, dim=-1)], dim=-1).cumsum(dim=-1)
     of = {(layer, dim): scores[i, :, :, j] for i, layer in enumerate(layers) for j, dim in enumerate(dims)}
@@ -125,8 +143,14 @@ def _growth(setting: Setting, layers: int, queries: int, passages: int, width: i
         loss(objective, given)
         return round(median_seconds([timed(lambda: loss(objective, given)) for _ in range(setting.repeats)]), 4)
 
-    by_layers = [(depth, *(seconds(*method, depth, queries) for method in METHODS)) for depth in (layers // 3, 2 * layers // 3, layers)]
-    by_queries = [(asked, *(seconds(*method, layers, asked) for method in METHODS)) for asked in (queries // 4, queries // 2, queries)]
+    by_layers = [
+        (depth, *(seconds(*method, depth, queries) for method in METHODS))
+        for depth in (layers // 3, 2 * layers // 3, layers)
+    ]
+    by_queries = [
+        (asked, *(seconds(*method, layers, asked) for method in METHODS))
+        for asked in (queries // 4, queries // 2, queries)
+    ]
     every: list[tuple[str, str]] = [("+dims", name) for name in ("two", "four", "six")]
     lists = {"two": (32, 128), "four": (8, 32, 128, 512), "six": (8, 16, 32, 64, 128, 512)}
     by_dims: list[tuple[Any, ...]] = []

@@ -38,8 +38,8 @@ def _machines(records: Iterable[Record]) -> str:
         libraries = ", ".join(f"{name} {made['libraries'][name]}" for name in _NAMED if made["libraries"].get(name))
         where = made.get("device") or f"{made['processor']}, {record['threads']} threads of {made['cores']} cores"
         line = f"{where}; commit {(made['git_commit'] or 'unknown')[:12]}, Python {made['python']}, {libraries}"
-        spread = f"{record['name']} ({made['date'][:16]}Z, {rates['matrix_gflops']:g} GFLOP/s, {rates['memory_gb_per_second']:g} GB/s)"
-        lines.setdefault(line, []).append(spread)
+        reached = f"{rates['matrix_gflops']:g} GFLOP/s, {rates['memory_gb_per_second']:g} GB/s"
+        lines.setdefault(line, []).append(f"{record['name']} ({made['date'][:16]}Z, {reached})")
     told = [f"- {line}. Date and the machine's own rates then: {'; '.join(names)}." for line, names in lines.items()]
     return "\n".join(told) + "\n"
 

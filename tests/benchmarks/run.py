@@ -16,15 +16,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(Path(__file__).resolve().parent)]
 
-from harness import Absent, Outcome, Row, Setting
+from harness import Absent, Outcome, Setting
 from page import markdown
+from records import record_of
 
 from matryobench.files import write_json, write_text
 
@@ -94,33 +94,15 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return record_of(name, outcome, reached, description(), options.threads, options.quick, options.repeats)
 
 
-def record_of(
-    name: str, outcome: Outcome, rates: dict[str, float], made: dict[str, Any], threads: int, quick: bool, repeats: int
-) -> dict[str, Any]:
-    """A benchmark's outcome as JSON values, with what it was measured on."""
-    facts = {"name": name, "quick": quick, "repeats": repeats, "threads": threads, "rates": rates, "made": made}
-    return {
-        **facts, "absent": outcome.absent, "rows": [_told(row, rates) for row in outcome.rows],
-        "growth": [asdict(one) for one in outcome.growth], "notes": outcome.notes,
-    }  # fmt: skip
-
-
-def _told(row: Row, rates: dict[str, float]) -> dict[str, Any]:
-    share = None
-    if row.operations and row.ours_seconds:
-        share = row.operations / row.ours_seconds / 1e9 / rates["matrix_gflops"]
-    kind = row.target.kind if row.target else "share"
-    target = str(row.target) if row.target else None
-    return {**asdict(row), "target": target, "kind": kind, "value": row.value, "met": row.met, "share": share}
-
-
 def _earlier(out: Path) -> dict[str, Any]:
     file = out.with_suffix(".json")
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def _write(out: Path, records: dict[str, Any]) -> None:
-    ordered = {name: records[name] for name in [*BENCHMARKS, *sorted(set(records) - set(BENCHMARKS))] if name in records}
+    ordered = {
+        name: records[name] for name in [*BENCHMARKS, *sorted(set(records) - set(BENCHMARKS))] if name in records
+    }
     write_json(out.with_suffix(".json"), ordered)
     write_text(out, markdown(ordered))
 
@@ -156,7 +138,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=None, help="pairs of runs; 3, quick 2")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of all libraries; all cores")
     parser.add_argument("--mirror", type=Path, help="of public data; the project's, or made of ../shared/data")
-    parser.add_argument("--demo", type=Path, default=ROOT / "results" / "demo", help="results folder of a finished demo")
+    parser.add_argument(
+        "--demo", type=Path, default=ROOT / "results" / "demo", help="results folder of a finished demo"
+    )
     parser.add_argument("--out", type=Path, help="page to write; results/reference/benchmarks.md")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -35,7 +35,9 @@ def run(setting: Setting) -> Outcome:
         agreement=Agreement("what is left of the first documents was found among them alone", subset),
     )  # fmt: skip
     rows = [(size, round(peaks[size], 1), round(whole[size], 1)) for size in sizes]
-    return Outcome([line], [Growth("search memory by documents", ("documents", "peak MiB", "the corpus itself, MiB"), rows)])
+    return Outcome(
+        [line], [Growth("search memory by documents", ("documents", "peak MiB", "the corpus itself, MiB"), rows)]
+    )
 
 
 def stream(documents: int) -> Rankings:

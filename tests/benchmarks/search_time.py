@@ -38,7 +38,9 @@ def run(setting: Setting) -> Outcome:
     indices = {dim: index if dim == DIMS[-1] else _index(corpus[:, :dim]) for dim in DIMS}
 
     def eight() -> None:
-        found["eight"] = {dim: held.search(np.ascontiguousarray(asked.numpy()[:, :dim]), K) for dim, held in indices.items()}
+        found["eight"] = {
+            dim: held.search(np.ascontiguousarray(asked.numpy()[:, :dim]), K) for dim, held in indices.items()
+        }
 
     second = row(
         "grid search, one layer", work, f"{len(DIMS)} FAISS searches, one per width, indices ready",
@@ -79,7 +81,9 @@ def _agreement(rankings: Any, peers: dict[int, Any]) -> Agreement:
         same += int((rankings.documents[cell].numpy() == documents).sum())
         total += documents.size
     share = same / total
-    return Agreement(f"scores within {furthest:.0e}, {share:.4%} of ranks the same document", furthest < 1e-4 and share > 0.999)
+    return Agreement(
+        f"scores within {furthest:.0e}, {share:.4%} of ranks the same document", furthest < 1e-4 and share > 0.999
+    )
 
 
 def _growth(setting: Setting, corpus: torch.Tensor, asked: torch.Tensor, index: Any) -> list[Growth]:
@@ -88,7 +92,11 @@ def _growth(setting: Setting, corpus: torch.Tensor, asked: torch.Tensor, index: 
     for part in (8, 4, 2, 1):
         some = corpus[: len(corpus) // part]
         held = index if part == 1 else _index(some)
-        costs = alternate(lambda some=some: search(some, asked, DIMS), lambda held=held: held.search(asked.numpy(), K), setting.repeats)
+        costs = alternate(
+            lambda some=some: search(some, asked, DIMS),
+            lambda held=held: held.search(asked.numpy(), K),
+            setting.repeats,
+        )
         mine, other = median_seconds(costs.ours), median_seconds(costs.peer)
         rows.append((len(some), round(mine, 3), round(other, 3), round(mine / other, 2)))
     columns = ("documents", "all widths, s", "FAISS at full width, s", "ratio")
@@ -102,7 +110,11 @@ def _growth(setting: Setting, corpus: torch.Tensor, asked: torch.Tensor, index: 
     rows = []
     for part in (100, 10, 1):
         some = asked[: max(1, len(asked) // part)]
-        costs = alternate(lambda some=some: search(corpus, some, DIMS), lambda some=some: index.search(some.numpy(), K), setting.repeats)
+        costs = alternate(
+            lambda some=some: search(corpus, some, DIMS),
+            lambda some=some: index.search(some.numpy(), K),
+            setting.repeats,
+        )
         mine, other = median_seconds(costs.ours), median_seconds(costs.peer)
         rows.append((len(some), round(mine, 3), round(other, 3), round(mine / other, 2)))
     columns = ("queries", "all widths, s", "FAISS at full width, s", "ratio")

@@ -22,8 +22,8 @@ RECORDED = ROOT / "results" / "reference" / "make-demo.json"
 def dry_run(setting: Setting) -> Outcome:
     """Seconds of `snakemake -n` on the largest experiment."""
     config = str(ROOT / ("config/demo.yaml" if setting.quick else DRY_RUN))
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--snakefile", str(ROOT / "Snakefile"), "--configfile", config,
-               "--directory", str(setting.scratch)]  # fmt: skip
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--snakefile", str(ROOT / "Snakefile"),
+               "--configfile", config, "--directory", str(setting.scratch)]  # fmt: skip
     costs = [_process(command) for _ in range(setting.repeats + 1)][1:]
     rows = []
     for name in ("demo", "minilm", "sts", "retrieval"):
@@ -33,7 +33,9 @@ def dry_run(setting: Setting) -> Outcome:
         except Absent:
             rows.append((f"config/{name}.yaml", "cannot be planned here"))
     growth = Growth("snakemake -n by experiment (one run)", ("experiment", "seconds"), rows)
-    return Outcome([_seconds_row(f"snakemake -n on {Path(config).name}", "a whole plan, nothing done yet", costs, 6)], [growth])
+    return Outcome(
+        [_seconds_row(f"snakemake -n on {Path(config).name}", "a whole plan, nothing done yet", costs, 6)], [growth]
+    )
 
 
 def job_overhead(setting: Setting) -> Outcome:
@@ -42,7 +44,9 @@ def job_overhead(setting: Setting) -> Outcome:
     tokens, table = files / "tokens" / "demo-triplets.64.safetensors", files / "data" / "demo-triplets.parquet"
     start = files / "backbone" / "backbone.json"
     if not all(path.exists() for path in (tokens, table, start)):
-        raise Absent(f"{files} has no finished demo, whose tokens and backbone a job starts from; run `make demo` first.")
+        raise Absent(
+            f"{files} has no finished demo, whose tokens and backbone a job starts from; run `make demo` first."
+        )
     # A record names its model's folder where it was made; the copy's is beside it.
     record = setting.scratch / "backbone.json"
     told = json.loads(start.read_text(encoding="utf-8")) | {"folder": str(start.parent / "model")}
@@ -64,11 +68,18 @@ def job_overhead(setting: Setting) -> Outcome:
 def make_demo(setting: Setting) -> Outcome:
     """The whole demo, as it was last recorded: it takes too long to be run again for a table."""
     if not RECORDED.exists():
-        raise Absent(f"{RECORDED} is missing; time `make demo` after its installation and write the file (docs/performance.md).")
+        raise Absent(
+            f"{RECORDED} is missing; time `make demo` after its installation and write the file (docs/performance.md)."
+        )
     told = json.loads(RECORDED.read_text(encoding="utf-8"))
-    found = _seconds_row("make demo after installation", told["what"], [Cost(told["seconds"], told["cpu_seconds"])], 600)
+    found = _seconds_row(
+        "make demo after installation", told["what"], [Cost(told["seconds"], told["cpu_seconds"])], 600
+    )
     found.cpu_values = []
-    return Outcome([found], notes=[f"Recorded {told['date']} on {told['cores']} cores of {told['processor']}, not run for this table."])
+    return Outcome(
+        [found],
+        notes=[f"Recorded {told['date']} on {told['cores']} cores of {told['processor']}, not run for this table."],
+    )
 
 
 def _process(command: list[str]) -> Cost:

@@ -34,7 +34,8 @@ def run(setting: Setting) -> Outcome:
         peer.encode(distinct, show_progress_bar=False)
 
     pairs = alternate(ours, plain, setting.repeats, warm_up=False)
-    work = f"{len(sets)} sets, {len(sentences)} sentences ({len(distinct)} distinct) of {texts.of('STS')}, {len(model.cells)} cells"
+    size = f"{len(sentences)} sentences ({len(distinct)} distinct)"
+    work = f"{len(sets)} sets, {size} of {texts.of('STS')}, {len(model.cells)} cells"
     memory = {"ours_mb": peak_mb(ours), "peer_mb": peak_mb(plain)}
     lengths = [len(ids) for ids in model.tokenizer(distinct, truncation=True, max_length=model.max_length)["input_ids"]]
     first = row(
@@ -62,7 +63,9 @@ def _agreement(model: Model, results: list[Any], embeddings: Any, sets: Any) -> 
         left, right = embeddings[start : start + count], embeddings[start + count : start + 2 * count]
         start += 2 * count
         cosines = (left * right).sum(axis=1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
-        largest = max(largest, abs(float(spearmanr(columns["score"], cosines).statistic) - float(result.spearman[full])))
+        largest = max(
+            largest, abs(float(spearmanr(columns["score"], cosines).statistic) - float(result.spearman[full]))
+        )
     return Agreement(f"Spearman of the full cell within {largest:.1e}", largest < 1e-4)
 
 
@@ -81,8 +84,8 @@ def _against_loop(setting: Setting, model: Model, peer: Any, sets: Any) -> Any:
         for layer, one in cut.items():
             for dim in LOOP_DIMS:
                 evaluator = EmbeddingSimilarityEvaluator(
-                    columns["sentence1"], columns["sentence2"], columns["score"], truncate_dim=dim, similarity_fn_names=["cosine"],
-                    write_csv=False,
+                    columns["sentence1"], columns["sentence2"], columns["score"], truncate_dim=dim,
+                    similarity_fn_names=["cosine"], write_csv=False,
                 )  # fmt: skip
                 scores[layer, dim] = evaluator(one)["spearman_cosine"]
 
@@ -112,11 +115,20 @@ def _truncated(peer: Any, layer: int) -> Any:
 
 def _growth(setting: Setting, model: Model, sets: Any) -> Growth:
     """Seconds of a part of the sets by grid."""
-    few = {name: {key: values[: setting.size(300, 5)] for key, values in columns.items()} for name, columns in sets.items()}
+    few = {
+        name: {key: values[: setting.size(300, 5)] for key, values in columns.items()} for name, columns in sets.items()
+    }
     dims, depth = sorted({dim for _, dim in model.cells}), model.encoder.depth
     rows = []
-    for layers, widths in (([depth], dims[-1:]), ([depth], dims), (list(range(1, depth + 1)), dims[-1:]), (list(range(1, depth + 1)), dims)):
-        one = Model(model.encoder, model.tokenizer, model.max_length, [(layer, dim) for layer in layers for dim in widths])
+    for layers, widths in (
+        ([depth], dims[-1:]),
+        ([depth], dims),
+        (list(range(1, depth + 1)), dims[-1:]),
+        (list(range(1, depth + 1)), dims),
+    ):
+        one = Model(
+            model.encoder, model.tokenizer, model.max_length, [(layer, dim) for layer in layers for dim in widths]
+        )
         costs = [timed(lambda one=one: evaluate_pairs(one, few)) for _ in range(setting.repeats)]
         rows.append((len(layers), len(widths), round(median_seconds(costs), 3)))
     pairs = sum(len(columns["score"]) for columns in few.values())

@@ -50,7 +50,8 @@ def run(setting: Setting) -> Outcome:
     lengths = [int(size) for size in tokens.offsets.diff()[tokens.rows.long()].flatten()]
     line = row(
         "training step", f"2dmse-v1, MiniLM, {texts.of('NLI')} triplets, batch {batch}, {steps} steps",
-        "SentenceTransformerTrainer and Matryoshka2dLoss, same batches", Pairs(costs["ours"], costs["peer"]), Target("times", 1.3),
+        "SentenceTransformerTrainer and Matryoshka2dLoss, same batches", Pairs(costs["ours"], costs["peer"]),
+        Target("times", 1.3),
         operations=3 * encoder_operations(encoder.backbone.config, lengths, encoder.depth),
         agreement=Agreement(
             f"mean loss {mean['ours']:.3f} and {mean['peer']:.3f} (layers, widths and dropout are drawn anew)", apart < 0.15
@@ -71,7 +72,9 @@ def settings(batch: int, steps: int) -> Training:
     return Training(batch_size=batch, steps=steps, learning_rate=1e-4, warmup=0.1)
 
 
-def native(columns: dict[str, list[str]], batch: int, steps: int, work: Path, seed: int = 1) -> tuple[Cost, list[float]]:
+def native(
+    columns: dict[str, list[str]], batch: int, steps: int, work: Path, seed: int = 1
+) -> tuple[Cost, list[float]]:
     """The cost of so many steps of ours, and their losses; loading and tokenising are not in it, as in the library's."""
     encoder = load_encoder(model_folder(), "mean")
     tokens = tokenise(columns, load_tokenizer(model_folder()), MAX_LENGTH, {"dataset": "triplets"})
@@ -89,7 +92,9 @@ def native(columns: dict[str, list[str]], batch: int, steps: int, work: Path, se
     return _of(timed(loop.run), work)
 
 
-def library(columns: dict[str, list[str]], batch: int, steps: int, work: Path, seed: int = 1) -> tuple[Cost, list[float]]:
+def library(
+    columns: dict[str, list[str]], batch: int, steps: int, work: Path, seed: int = 1
+) -> tuple[Cost, list[float]]:
     """The same by sentence-transformers, which tokenises in its loop; the seconds are those of its train()."""
     encoder = load_encoder(model_folder(), "mean")
     tokens = tokenise(columns, load_tokenizer(model_folder()), MAX_LENGTH, {"dataset": "triplets"})

@@ -32,7 +32,9 @@ def run(setting: Setting) -> Outcome:
             )
             for layer in cut
         }  # fmt: skip
-        apart = max(float((_pass(cut[at], tokens, at, False) - _pass(whole, tokens, at, False)).abs().max()) for at in cut)
+        apart = max(
+            float((_pass(cut[at], tokens, at, False) - _pass(whole, tokens, at, False)).abs().max()) for at in cut
+        )
         summed = Pairs(*(_summed([getattr(pairs, way) for pairs in by_layer.values()]) for way in ("ours", "peer")))
         passes = 3 if gradients else 1
         line = row(
@@ -49,10 +51,12 @@ def run(setting: Setting) -> Outcome:
              round(median_seconds(pairs.peer) / median_seconds(pairs.ours), 2))
             for layer, pairs in by_layer.items()
         ]  # fmt: skip
-        outcome.growth.append(Growth(f"bert-s, {name}, by layer", ("layer", "cut, s", "whole, s", "times faster"), rows))
+        outcome.growth.append(
+            Growth(f"bert-s, {name}, by layer", ("layer", "cut, s", "whole, s", "times faster"), rows)
+        )
     outcome.notes.append(
-        "Backward, both ways go back through the layers below the one that is read, so only the forward half is saved: for 6 layers "
-        "(6 + 2 x 3.5) / (3 x 3.5) = 1.24 at most, forward alone 6 / 3.5 = 1.71."
+        "Backward, both ways go back through the layers below the one that is read, so only the forward half is saved: "
+        "for 6 layers (6 + 2 x 3.5) / (3 x 3.5) = 1.24 at most, forward alone 6 / 3.5 = 1.71."
     )
     return outcome
 
@@ -70,4 +74,7 @@ def _pass(encoder: Encoder, tokens: list[torch.Tensor], layer: int, gradients: b
 def _summed(costs: list[list[Any]]) -> list[Any]:
     """Repeats of every layer -> per repeat the cost of all layers."""
     kind = type(costs[0][0])
-    return [kind(sum(one.seconds for one in repeat), sum(one.cpu_seconds for one in repeat)) for repeat in zip(*costs, strict=True)]
+    return [
+        kind(sum(one.seconds for one in repeat), sum(one.cpu_seconds for one in repeat))
+        for repeat in zip(*costs, strict=True)
+    ]

@@ -134,7 +134,7 @@ class CellEncoder:
     ) -> NDArray[np.float32]:  # fmt: skip
         """The (n, dim) embeddings of a dataloader's texts; mteb's keywords are taken and not needed."""
         # Its data set has the texts in the loader's order, without collating them in batches for every cell.
-        texts = list(inputs.dataset["text"])
+        texts = inputs.dataset["text"][:]
         return self._embeddings.of(texts, SIDES[prompt_type] if prompt_type else None, *self.cell)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:

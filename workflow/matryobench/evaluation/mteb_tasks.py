@@ -23,6 +23,7 @@ from matryobench.data.classifications import check_classification, label_numbers
 from matryobench.data.collection_tables import check_collection
 from matryobench.errors import InputError
 from matryobench.evaluation.metrics import qrels_of
+from matryobench.evaluation.mteb_classification import PerCell, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,16 +86,7 @@ class TableTask:
     facts: dict[str, Any]
 
 
-class _Rows(Dataset):
-    """Rows whose columns are lists. mteb reads labels one by one, each of which datasets' lazy columns look up in Arrow:
-    with 16,000 training rows seconds per cell, for the same numbers.
-    """
-
-    def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(key)[:] if isinstance(key, str) else super().__getitem__(key)
-
-
-class _Classification(AbsTaskClassification):
+class _Classification(PerCell):
     """A classification with mteb's defaults and metadata of its own."""
 
     def __init__(self, metadata: TaskMetadata) -> None:
@@ -163,7 +155,7 @@ def _classification(tables: ClassificationTables) -> TableTask:
     split, subset = _part(task, tables)
     numbers = label_numbers(*(table.column("label").to_pylist() for table in tables.tables()))
     data = DatasetDict({
-        part: _Rows.from_dict({
+        part: Rows.from_dict({
             task.input_column_name: table.column("text").to_pylist(), task.label_column_name: labels,
         })
         for part, table, labels in zip((task.train_split, split), tables.tables(), numbers, strict=True)
@@ -172,8 +164,8 @@ def _classification(tables: ClassificationTables) -> TableTask:
     _transform(task, tables)
     kept = task.dataset[subset] if task.metadata.is_multilingual else task.dataset
     for part, rows in kept.items():
-        if not isinstance(rows, _Rows):  # drawn by the transform
-            kept[part] = _Rows.from_dict(rows.to_dict())
+        if not isinstance(rows, Rows):  # drawn by the transform
+            kept[part] = Rows.from_dict(rows.to_dict())
     sizes = {"training_texts": len(kept[task.train_split]), "test_texts": len(kept[split])}
     settings = {"samples_per_label": task.samples_per_label, "experiments": task.n_experiments}
     return TableTask(task, split, subset, revision, sizes["test_texts"], {**facts, **sizes, **settings})
@@ -229,9 +221,8 @@ def find_task(place: str, name: str, family: Family) -> Any:
 def _known(tables: Tables, revision: str) -> Any:
     """mteb's task of the tables' name, its data marked as being ours."""
     task = find_task(f"{tables.name}.mteb_task", tables.mteb_task or "", tables.family)
-    if isinstance(task, AbsTaskRetrieval):
-        kind = type(task)
-        task = type(kind.__name__, (PerQuery, kind), {})()
+    kind = type(task)
+    task = type(kind.__name__, (PerQuery if isinstance(task, AbsTaskRetrieval) else PerCell, kind), {})()
     ours = {"path": f"matryobench/{tables.name}", "revision": revision}
     task.metadata = task.metadata.model_copy(update={"dataset": ours})
     return task

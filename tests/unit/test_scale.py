@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from matryobench.data.doc_ids import StoredIds, are_descending, names_of, number
 from matryobench.data.records import write_table
 from matryobench.errors import InputError
 from matryobench.evaluation.rankings import read_rankings
+from matryobench.paths import ROOT
 from matryobench.scale.files import doc_id, write_doc_ids
 from matryobench.scale.settings import Simulation
 from matryobench.scale.simulation import simulate
@@ -170,6 +172,17 @@ def test_wrong_arguments_are_one_sentence(arguments: tuple[str, ...], sentence: 
     assert result.returncode == 2
     assert result.stderr == f"matryobench: {sentence}\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_has_the_table_of_what_was_measured() -> None:
+    """And what it says of it: memory flat within 10 %, time linear."""
+    tool = runpy.run_path(str(ROOT / "tools" / "measure_scale.py"))
+    page, rows = tool["PAGE"].read_text(encoding="utf-8"), tool["read"](tool["OUT"])
+    assert tool["with_table"](page, rows) == page
+    growth = [row for row in rows if row["queries"] == "100"]
+    assert max(int(row["documents"]) for row in growth) == 10_000_000
+    peaks, rates = ([float(row[key]) for row in growth] for key in ("peak_mb", "documents_per_cpu_s"))
+    assert max(peaks) < 1.1 * min(peaks) and max(rates) < 1.5 * min(rates)
 
 
 def test_the_verb_writes_a_record(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ points the other way and is never found.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -65,21 +66,24 @@ class FakeVectors:
         return (np.arange(self.queries) * PLANTED + which) * self._stride
 
     def expected_ranks(self, layer: int, dims: list[int], query_vectors: Tensor) -> NDArray[np.int64]:
-        """(dims, queries): the rank, from 1, of each query's relevant document, by comparison with all planted ones.
+        """(dims, queries): the rank, from 1, of each query's relevant document among all planted ones; dims ascend.
 
         No other document reaches it. At narrow widths queries share signs and so each other's planted documents.
         """
         every = self._planted(layer, np.arange(self.queries * PLANTED), query_vectors)
+        numbers = torch.arange(len(every))
         ranks = np.empty((len(dims), self.queries), dtype=np.int64)
-        for row, dim in enumerate(dims):
-            for start in range(0, self.queries, 256):
-                scores = query_vectors[start : start + 256, :dim] @ every[:, :dim].T
-                first = (torch.arange(start, start + len(scores)) * PLANTED)[:, None]
-                own = first + RELEVANT
+        for start in range(0, self.queries, 256):
+            asked = query_vectors[start : start + 256]
+            first = (torch.arange(start, start + len(asked)) * PLANTED)[:, None]
+            own = first + RELEVANT
+            scores = torch.zeros(len(asked), len(every))
+            scores.scatter_(1, first + EXCLUDED, float("-inf"))
+            for row, (begin, end) in enumerate(pairwise([0, *dims])):
+                scores.addmm_(asked[:, begin:end], every[:, begin:end].T)
                 reached = scores.gather(1, own)
-                scores.scatter_(1, first + EXCLUDED, float("-inf"))
-                before = (scores > reached) | ((scores == reached) & (torch.arange(len(every)) < own))
-                ranks[row, start : start + len(scores)] = 1 + before.sum(dim=1).numpy()
+                before = (scores > reached) | ((scores == reached) & (numbers < own))
+                ranks[row, start : start + len(asked)] = 1 + before.sum(dim=1).numpy()
         return ranks
 
     @property

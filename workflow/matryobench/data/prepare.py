@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,21 +110,29 @@ def fetch_backbone(experiment: Experiment, place: str) -> Path:
 
 
 def write_backbone(folder: Path, out: Path) -> None:
-    """Writes the backbone's record: its folder and the sha256 of every file that a run reads from it."""
+    """Writes the backbone's record: its folder and the sha256 of every file that a run reads from it.
+
+    A folder in the working folder is written relative to the record: the record says nothing of this machine, and still
+    holds where the results have moved.
+    """
     from matryobench.models.folders import TOKENIZER_FILES, read_settings
 
     weights = read_settings(folder).weights
     files = sorted([*weights.glob("*.safetensors"), weights / "config.json", *(weights / n for n in TOKENIZER_FILES)])
     sums = {file.name: sha256_of(file) for file in files if file.is_file()}
-    write_json(out, {"folder": str(folder.resolve()), "sha256": sums})
+    place = folder.resolve()
+    if place.is_relative_to(Path.cwd().resolve()):
+        place = Path(os.path.relpath(place, out.resolve().parent))
+    write_json(out, {"folder": str(place), "sha256": sums})
 
 
 def backbone_folder(record: Path) -> Path:
     """The folder that a backbone's record names."""
     try:
-        return Path(json.loads(record.read_text(encoding="utf-8"))["folder"])
+        folder = Path(json.loads(record.read_text(encoding="utf-8"))["folder"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{record}: not a backbone record ({error}); run the fetch step again.") from None
+    return folder if folder.is_absolute() else Path(os.path.normpath(record.parent / folder))
 
 
 def tokenise_table(

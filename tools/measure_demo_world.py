@@ -27,6 +27,7 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoTokenizer, logging
 
 from matryobench.data.demo_world import table, tables
+from matryobench.models.folders import FILES_ONLY
 from matryobench.pretraining.mlm import pretrain
 from matryobench.pretraining.spec import Architecture, PretrainSpec
 
@@ -191,8 +192,8 @@ def main() -> None:
             print(
                 "\npre-training:", pretrain(table("text")["text"], spec, folder, Path(scratch) / "work", "cpu", False)
             )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModel.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **FILES_ONLY)
+        model = AutoModel.from_pretrained(folder, **FILES_ONLY)
     torch.manual_seed(options.seed)
     untrained = AutoModel.from_config(model.config)
     show("untrained encoder", grid(untrained, tokenizer, sets))

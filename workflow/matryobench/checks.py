@@ -5,6 +5,7 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from matryobench import products
@@ -26,6 +27,32 @@ BACKENDS: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     "sentence-transformers": {"sts": (("bert", "paper"), ("mse", "v1"), ("2dmse-v1", "st-5.7"))},
     "tevatron": {"retrieval": (("bert", "paper"),)},
 }
+
+
+_LETTERS = "must be lower-case letters, digits, {} because files are named after it; rename it."
+# What files are named after; the rules' wildcards hold nothing else.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*", re.ASCII)
+_RECIPE = re.compile(r"[a-z0-9][a-z0-9_.-]*", re.ASCII)
+_PATH = re.compile(
+    r"[\w./+,=@%:][\w./+,=@%:-]*"
+)  # letters of any alphabet, and nothing that a shell reads as more than a letter
+
+
+def check_names(plan: Plan) -> None:
+    """Names that files are called after and the results folder, which stands in the jobs' shell commands."""
+    for name in plan.experiment.pretraining:
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{plan.place}: pretraining: the name {name!r} {_LETTERS.format('or dashes')}")
+    for task, spec in plan.tasks.items():
+        for name in spec.recipes:
+            if not _RECIPE.fullmatch(name):
+                letters = _LETTERS.format("dots, dashes or underscores")
+                raise InputError(f"{plan.place}: {task}.recipes: the name {name!r} {letters}")
+    if not _PATH.fullmatch(str(plan.experiment.folder)):
+        raise InputError(
+            f"{plan.place}: results: the folder {str(plan.experiment.folder)!r} has a space or a sign that a shell would "
+            "read; use letters, digits and ._-/ only."
+        )
 
 
 def check_pretraining(plan: Plan) -> None:

@@ -74,6 +74,7 @@ class Plan:
         self.collections: dict[str, Collection] = load_collections(datasets)
         self.classifications: dict[str, Classification] = load_classifications(datasets)
         self.shape = backbone_shape(experiment.backbone, experiment.mirror, place)
+        checks.check_names(self)
         checks.check_pretraining(self)
         for name in self.tasks:
             checks.check_task(self, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,10 @@ def to_markdown(blocks: Sequence[Block]) -> str:
     """The blocks as pipe tables under their titles, numbers right-aligned."""
     parts = []
     for block in blocks:
-        lines = [f"**{block.title}**", "", _pipe(block.header)]
+        lines = [f"**{_one_line(block.title)}**", "", _pipe([_plain(entry) for entry in block.header])]
         lines.append(_pipe([":--"] * block.labels + ["--:"] * (len(block.header) - block.labels)))
         for at, row in enumerate(block.rows):
-            plain = [entry.replace("|", "\\|") for entry in row]
+            plain = [_plain(entry) for entry in row]
             lines.append(_pipe(f"**{e}**" if (at, place) in block.bold else e for place, e in enumerate(plain)))
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
@@ -45,7 +46,7 @@ def to_latex(blocks: Sequence[Block]) -> str:
     parts = []
     for block in blocks:
         columns = "l" * block.labels + "r" * (len(block.header) - block.labels)
-        lines = [f"% {block.title}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+        lines = [f"% {_one_line(block.title)}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
         lines += [" & ".join(map(_escaped, block.header)) + r" \\", r"\midrule"]
         before: tuple[str, ...] = ()
         for at, row in enumerate(block.rows):
@@ -83,6 +84,16 @@ def signed(difference: float, decimals: int) -> str:
     return text if float(text) else text[1:]
 
 
+def _plain(text: str) -> str:
+    """The text of a cell of a pipe table: markup in it is text, but for the line ends that a table may have."""
+    return re.sub(r"<(?=[A-Za-z/!?])(?!br>)", "&lt;", _one_line(text)).replace("|", "\\|")
+
+
+def _one_line(text: str) -> str:
+    """What ends a line of markdown or a comment of LaTeX becomes a space."""
+    return " ".join(text.split())
+
+
 def _pipe(entries: Iterator[str] | Sequence[str]) -> str:
     return "| " + " | ".join(entries) + " |"
 
@@ -91,4 +102,4 @@ def _escaped(text: str) -> str:
     special = {c: rf"\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
     special |= {"^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
     special |= {"±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\rightarrow$", MISSING: "--"}
-    return "".join(special.get(letter, letter) for letter in text)
+    return "".join(special.get(letter, letter) for letter in _one_line(text))

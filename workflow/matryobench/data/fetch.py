@@ -237,6 +237,8 @@ def _demo_world(name: str, source: DemoWorldSource, spec: DatasetSpec) -> pa.Tab
 
 def _unreachable(repo_id: str, revision: str | None, error: Exception) -> InputError:
     cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    # Addresses without what may be secret in them: a proxy's password, a signed download's key.
+    cause = re.sub(r"(//)[^/\s@]*@", r"\1", re.sub(r"(\w://[^\s?]*)\?[^\s)'\"]*", r"\1", cause))
     return InputError(
         f"{repo_id} at revision {revision or 'newest'} could not be had from the hub ({type(error).__name__}: {cause}); "
         "check the id, the revision and the network, or fill the mirror by hand as docs/data.md says."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,14 +114,18 @@ def fetch_backbone(experiment: Experiment, place: str) -> Path:
 def write_backbone(folder: Path, out: Path) -> None:
     """Writes the backbone's record: its folder and the sha256 of every file that a run reads from it.
 
-    A folder beside the record goes by its name, so that results can be moved; any other as it was given.
+    A folder in the working folder is written relative to the record: the record says nothing of this machine, and still
+    holds where the results have moved.
     """
     from matryobench.models.folders import TOKENIZER_FILES, read_settings
 
     weights = read_settings(folder).weights
     files = sorted([*weights.glob("*.safetensors"), weights / "config.json", *(weights / n for n in TOKENIZER_FILES)])
     sums = {file.name: sha256_of(file) for file in files if file.is_file()}
-    write_json(out, {"folder": folder.name if folder.parent == out.parent else str(folder), "sha256": sums})
+    place = folder.resolve()
+    if place.is_relative_to(Path.cwd().resolve()):
+        place = Path(os.path.relpath(place, out.resolve().parent))
+    write_json(out, {"folder": str(place), "sha256": sums})
 
 
 def backbone_folder(record: Path) -> Path:
@@ -129,7 +134,8 @@ def backbone_folder(record: Path) -> Path:
         folder = Path(json.loads(record.read_text(encoding="utf-8"))["folder"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{record}: not a backbone record ({error}); run the fetch step again.") from None
-    return record.parent / folder if (record.parent / folder).is_dir() else folder
+    beside = Path(os.path.normpath(record.parent / folder))
+    return beside if beside.is_dir() else folder
 
 
 def tokenizer_sha256(folder: Path) -> dict[str, str]:

@@ -20,6 +20,8 @@ from matryobench.errors import InputError
 
 T = TypeVar("T")
 
+# Bytes of a line at most, once decompressed: a small archive that unpacks to one endless line must not fill the memory.
+LONGEST_LINE = 1 << 28
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
 
@@ -83,7 +85,12 @@ def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with open_bytes(path) as stream:
-            for number, raw in enumerate(stream, start=1):
+            for number, raw in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), start=1):
+                if len(raw) > LONGEST_LINE:
+                    raise InputError(
+                        f"{path} line {number}: this line has more than {LONGEST_LINE >> 20} MB; a list of objects may be "
+                        "longer than that, so convert the file to .json in that form, or to .jsonl."
+                    )
                 line = raw.decode("utf-8")
                 yield line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeDecodeError as error:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,15 @@ from matryobench.files import sha256_of
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
 
-# What is killed while a job of the kind runs: that job alone, snakemake alone, or all processes at once.
-KILLS = [
-    *(("fetch", victim) for victim in ("job", "driver", "all", "all")),
-    *(("tokenise", victim) for victim in ("job", "driver", "all", "all")),
-    *(("pretrain", victim) for victim in ("job", "driver", "all", "all")),
-    *(("train", victim) for victim in ("job", "driver", "all", "driver", "all")),
-    *(("evaluate-run", victim) for victim in ("job", "driver", "all", "driver")),
-    *(("collect", victim) for victim in ("job", "driver", "all")),
-]
+# What is killed while a job of each kind runs: that job alone, snakemake alone, or all processes at once.
+KILLS = {
+    "fetch": ["job", "driver", "all", "all"],
+    "tokenise": ["driver", "all", "job", "all"],
+    "pretrain": ["all", "job", "driver", "all"],
+    "train": ["driver", "all", "job", "driver", "all"],
+    "evaluate-run": ["all", "driver", "job", "all"],
+    "collect": ["job", "all", "driver"],
+}
 RULES = {"fetch": "fetch_data", "evaluate-run": "evaluate"}
 # What two runs of the same may differ in: time, load of the machine, and hashes of files that say so.
 MEASURED = {"date", "wall_seconds", "train_seconds", "seconds", "tokens_per_second", "resumed_at", "peak_memory_mb",
@@ -62,32 +61,37 @@ def seconds(root: Path, verb: str) -> float:
     return sum(float(file.read_text().splitlines()[1].split("\t")[0]) for file in files) / len(files)
 
 
-def kill(folder: Path, verb: str, victim: str, delay: float) -> str | None:
-    """Starts the command and kills `victim` so long after a job of the kind has started; returns the kind that was hit.
+def kill(folder: Path, left: dict[str, list[str]], draws: random.Random, undisturbed: Path) -> tuple[str, str] | None:
+    """Runs the command and kills once, at a random moment of the first job of a kind that has kills left.
 
-    None where no such job came up or it had ended by then.
+    Returns the kind and what was killed; None where the command ended without such a moment.
     """
     with (folder / "snakemake.log").open("ab") as log:
         driver = subprocess.Popen(
             command(folder, *TARGETS), cwd=folder, env=environment(), stdout=log, stderr=log, start_new_session=True
         )
-    hit: str | None = None
+    hit: tuple[str, str] | None = None
+    missed: set[int] = set()
     while driver.poll() is None and hit is None:
-        if verb in jobs_of(driver.pid).values():
-            time.sleep(delay)
-            running = {pid for pid, name in jobs_of(driver.pid).items() if name == verb}
-            if not running:
-                continue  # another one of the kind may follow
-            hit = verb
-            if victim == "job":
-                os.kill(min(running), signal.SIGKILL)
-            elif victim == "driver":
-                driver.kill()
-            else:
-                os.killpg(driver.pid, signal.SIGKILL)
         time.sleep(0.02)
+        found = [(pid, verb) for pid, verb in jobs_of(driver.pid).items() if left.get(verb) and pid not in missed]
+        if not found:
+            continue
+        pid, verb = found[0]
+        time.sleep(draws.uniform(0, 0.5) * seconds(undisturbed, verb))
+        if pid not in jobs_of(driver.pid):
+            missed.add(pid)  # it has ended
+            continue
+        victim = left[verb].pop(0)
+        hit = verb, victim
+        if victim == "job":
+            os.kill(pid, signal.SIGKILL)
+        elif victim == "driver":
+            driver.kill()
+        else:
+            os.killpg(driver.pid, signal.SIGKILL)
     code = driver.wait(timeout=300)
-    assert hit is None or code != 0, f"snakemake ended well although its {verb} was killed"
+    assert hit is None or code != 0, f"snakemake ended well although {hit} was killed"
     return hit
 
 
@@ -99,20 +103,18 @@ def test_twenty_kills_do_not_change_a_number(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     root = whole / "results" / "demo"
     draws = random.Random(20)
-    hits: Counter[str] = Counter()
-    victims: Counter[str] = Counter()
-    for verb, victim in KILLS:
-        if kill(killed, verb, victim, draws.uniform(0, 0.7) * seconds(root, verb)):
-            hits[verb] += 1
-            victims[victim] += 1
+    hits: list[tuple[str, str]] = []
+    left = {verb: list(victims) for verb, victims in KILLS.items()}
+    while hit := kill(killed, left, draws, root):
+        hits.append(hit)
     log = (killed / "snakemake.log").read_text(encoding="utf-8", errors="replace")
     assert "cannot be locked" not in log
     result = snakemake(killed, *TARGETS)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    print(f"hit: {dict(hits)}; killed: {dict(victims)}")
-    assert sum(hits.values()) >= 20
-    assert set(hits) == {verb for verb, _ in KILLS}
-    assert set(victims) == {"job", "driver", "all"}
+    print("\n".join(f"{number}. {verb}: {victim}" for number, (verb, victim) in enumerate(hits, 1)))
+    assert len(hits) >= 20
+    assert {verb for verb, _ in hits} == set(KILLS)
+    assert {victim for _, victim in hits} == {"job", "driver", "all"}
     again = killed / "results" / "demo"
     assert len(hashes(root)) > 40
     assert hashes(again) == hashes(root)

@@ -120,7 +120,7 @@ def test_a_second_snakemake_is_refused_with_one_sentence_and_touches_nothing(tmp
     lock = hold_experiment(root)
     (root / "experiment.yaml").write_text("of the other one")
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    result = snakemake(tmp_path, "--until", "fetch_data")
+    result = snakemake(tmp_path, "--", "results/demo/data/demo-sts-roles.parquet")
     assert result.returncode == 2
     said = [line for line in result.stderr.splitlines() if line.startswith("matryobench: ")]
     assert len(said) == 1
@@ -137,7 +137,7 @@ def test_two_experiments_share_a_working_folder_at_the_same_time(tmp_path: Path)
         write_config(tmp_path / name, results=f"results/{name}")
     runs = [
         subprocess.Popen(
-            [*command(tmp_path / name, "--until", "fetch_data"), "--directory", str(tmp_path)],
+            command(tmp_path / name, "--directory", str(tmp_path), "--", f"results/{name}/data/demo-sts-roles.parquet"),
             cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for name in ("one", "two")
@@ -155,7 +155,7 @@ def test_two_experiments_share_a_working_folder_at_the_same_time(tmp_path: Path)
     assert owners == {run.pid for run in runs}
     for name in ("one", "two"):
         dry = subprocess.run(
-            [*command(tmp_path / name, "-n", "--until", "fetch_data"), "--directory", str(tmp_path)],
+            command(tmp_path / name, "--directory", str(tmp_path), "-n", "--", f"results/{name}/data/demo-sts-roles.parquet"),
             cwd=tmp_path, env=environment(), capture_output=True, text=True,
         )  # fmt: skip
         assert "Nothing to be done" in dry.stdout + dry.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import pytest
 from test_dag import CONFIG as STS
 from test_dag import TRAINING, planned, snakemake, write_config
 
+from matryobench import layout
 from matryobench.analysis import cells
+from matryobench.evaluation import retrieval
+from matryobench.evaluation.runs import evaluate_run, search_shard
+from matryobench.plan import Plan
 
 CONFIG: dict[str, Any] = {
     "name": "small",
@@ -109,3 +114,30 @@ def test_one_job_gives_what_shards_give_and_nothing_is_trained_again(finished: P
         assert (after["value"] - before["value"]).abs().max() < 2e-3
     finally:
         write_config(finished, CONFIG)
+
+
+def test_shards_that_begin_with_a_piece_give_one_jobs_scores_to_the_last_bit(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two kinds of jobs on the workflow's files, with pieces so small that this corpus has several."""
+    monkeypatch.setattr(retrieval, "PIECE", 500)
+    files, run_id = tmp_path / "results", RUNS[2]
+    shutil.copytree(finished / "results" / "small", files, ignore=shutil.ignore_patterns("evaluation", "figures"))
+    model, scores = files / "runs" / run_id / "model", []
+    for documents in (4096, 1500):
+        config = copy.deepcopy(CONFIG)
+        config["retrieval"]["shard_documents"] = documents
+        write_config(tmp_path, config)
+        plan = Plan.load(tmp_path / "small.yaml")
+        run, shards = plan.run(run_id), plan.shards("demo-search.corpus")
+        for shard in range(shards) if shards > 1 else ():
+            out = files / layout.shard(run_id, "demo-search.corpus", shard, shards)
+            search_shard(plan, run, "demo-search.corpus", shard, shards, model, files, out)
+        out = files / "evaluation" / run_id
+        evaluate_run(plan, run, model, files, out)
+        scores.append([pd.read_parquet(out / name) for name in ("cells.parquet", "items.parquet")])
+        scores[-1].append((out / "run_files" / "demo-search.l1.d8.trec.gz").read_bytes())
+    assert len(list((out / "shards").glob("*.safetensors"))) == 2
+    for one, merged in zip(scores[0][:2], scores[1][:2], strict=True):
+        pd.testing.assert_frame_equal(merged, one, check_exact=True)
+    assert scores[0][2] == scores[1][2]  # the rankings with their scores

@@ -131,8 +131,8 @@ class OneNodeSlurm:
         yield "JobAcctGatherParams=OverMemoryKill"
         yield "KillWait=2"
         yield "SchedulerParameters=sched_interval=2,sched_min_interval=0"
-        # squeue knows ended jobs for so many seconds; Snakemake needs three times its first wait.
-        yield "MinJobAge=300"
+        # squeue knows ended jobs for so many seconds; Snakemake needs three times its first wait, the tests their whole length.
+        yield "MinJobAge=86400"
         yield "AccountingStorageType=accounting_storage/none"
         cards = f" Gres=gpu:{self.gpus}" if self.gpus else ""
         if cards:

@@ -18,7 +18,7 @@ from one_node_slurm import OneNodeSlurm, missing_programs, one_node_slurm
 from matryobench.files import sha256_of
 from matryobench.paths import ROOT
 
-PATIENCE = 600  # seconds for one thing to happen, also on a busy machine
+PATIENCE = 900  # seconds for one thing to happen, also on a busy machine
 SMALL = {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 32, "max_length": 32}
 CELLS = "results/small/tables/cells.parquet"
 FIGURES = [f"results/small/figures/sts-{name}.svg" for name in ("panels", "heatmaps")]

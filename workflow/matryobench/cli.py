@@ -33,7 +33,9 @@ def plan(
         str | None, typer.Option(help="h100, a100, cpu or measured; the config's compute.device without it.")
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices that the wall time is for.")] = 1,
-    explain: Annotated[bool, typer.Option("--explain", help="Also what the hours would be without each saving.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also what the hours would be without each saving.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the cost alone, as JSON.")] = False,
 ) -> None:
     """Lists the runs of an experiment in the order in which they can be trained, and what everything will cost."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from matryobench.config import PretrainedBackbone
+from matryobench.backbones import backbone_settings
+from matryobench.config import HubBackbone, PretrainedBackbone
+from matryobench.errors import InputError
 
 if TYPE_CHECKING:
     from matryobench.plan import Plan

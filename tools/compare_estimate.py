@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,25 @@ from matryobench.plan import Plan
 # Rule -> folder of its benchmarks, where it is not the rule's own name.
 FOLDERS = {"continue_pretraining": "pretrain"}
 # What a job without a key calls its benchmark.
-NAMES = {"pretrain": "backbone", "fetch_backbone": "backbone", "collect": "cells", "cover": "coverage", "judge": "claims",
-         "measure_cost": "deployment", "sum_training_costs": "training-costs", "report": "report", "run_notebook": "analysis"}  # fmt: skip
-KEPT = {"fetch": ("data",), "tokenise": ("tokens",), "pretrain": ("backbone", "pretraining"), "train": ("runs",),
-        "evaluate": ("evaluation",), "analyse": ("tables", "figures", "notebooks", "report.html")}  # fmt: skip
+NAMES = {
+    "pretrain": "backbone",
+    "fetch_backbone": "backbone",
+    "collect": "cells",
+    "cover": "coverage",
+    "judge": "claims",
+    "measure_cost": "deployment",
+    "sum_training_costs": "training-costs",
+    "report": "report",
+    "run_notebook": "analysis",
+}
+KEPT = {
+    "fetch": ("data",),
+    "tokenise": ("tokens",),
+    "pretrain": ("backbone", "pretraining"),
+    "train": ("runs",),
+    "evaluate": ("evaluation",),
+    "analyse": ("tables", "figures", "notebooks", "report.html"),
+}
 
 
 @dataclass
@@ -95,7 +109,9 @@ def _measured(results: Path, job: Job, column: str) -> tuple[float, float] | Non
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    return (
+        path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    )
 
 
 def main() -> None:

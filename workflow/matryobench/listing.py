@@ -13,7 +13,7 @@ from rich.table import Table
 
 from matryobench.estimating.devices import device_named
 from matryobench.estimating.jobs import estimate
-from matryobench.estimating.savings import Saving, savings_of
+from matryobench.estimating.savings import REPORTED, Saving, savings_of
 from matryobench.estimating.summary import Cost, costs, summary_record
 from matryobench.plan import Plan
 
@@ -98,8 +98,10 @@ def print_costs(plan: Plan, device: str | None, devices: int, explain: bool, as_
     )
     for dataset, guess in sorted(found.guesses.items()):
         console.print(f"not known: {dataset}: {guess}", soft_wrap=True)
-    if savings:
+    if explain:
         _print_savings(console, savings, stages[-1])
+        if any(task.published in ("sts", "retrieval") for task in plan.tasks.values()):
+            console.print(f"for comparison: {REPORTED}", soft_wrap=True)
 
 
 def print_calibration(record: Mapping[str, Any], out: Path) -> None:

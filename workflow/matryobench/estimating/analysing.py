@@ -103,12 +103,18 @@ def _measured(plan: Plan, shape: EncoderShape, gpu: bool) -> Job:
     rule = "pretrain" if isinstance(plan.experiment.backbone, PretrainedBackbone) else "fetch_backbone"
     after: list[tuple[str, object]] = [(rule, None)]
     for name in plan.tasks:
-        dataset = first_set(plan, name)
-        after.append(("fetch_data", plan.collections[dataset].corpus if dataset in plan.collections else dataset))
+        after.append(("fetch_data", _table_of(plan, first_set(plan, name))))
     held = 8.0 * settings.documents * shape.hidden + 4.0 * shape.parameters()
     memory = RESIDENT["model"] * MEGABYTE + held
     return Job("measure_cost", None, "analyse", amounts, disk=TABLE_BYTES, memory=memory,
                device_memory=held if gpu else 0.0, after=tuple(after), accelerated=True)  # fmt: skip
+
+
+def _table_of(plan: Plan, name: str) -> str:
+    """The largest table of a test set."""
+    if name in plan.collections:
+        return plan.collections[name].corpus
+    return plan.classifications[name].test if name in plan.classifications else name
 
 
 def _job(

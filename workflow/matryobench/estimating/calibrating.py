@@ -21,10 +21,10 @@ from matryobench.estimating.probes import (
     head_probe,
     host_probes,
     search_probe,
-    start_probes,
     training_probe,
 )
 from matryobench.estimating.shapes import EncoderShape
+from matryobench.estimating.starts import start_probes
 from matryobench.estimating.work import ON_DEVICE, QUANTITIES
 from matryobench.files import write_json
 from matryobench.models.folders import device_of

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
 from matryobench.errors import InputError, unknown_name
 from matryobench.estimating.work import ON_DEVICE, QUANTITIES, Job
 
@@ -82,13 +83,17 @@ def _gpu(name: str, half: float, full: float, bandwidth: float, half_share: floa
         "scores": 12 * moved,
     }
     shown = f"{half_share:.0%} of {half / 1e12:.0f} TFLOP/s in half precision, {full_share:.0%} of {full / 1e12:.3g} in float32"
-    shown += f", {moved_share:.0%} of {bandwidth / 1e12:.3g} TB/s ({source}); the shares are assumed, nothing was measured"
+    shown += (
+        f", {moved_share:.0%} of {bandwidth / 1e12:.3g} TB/s ({source}); the shares are assumed, nothing was measured"
+    )
     return Device(name, True, {**CPU, **measured}, shown)
 
 
 PROFILES: Mapping[str, Device] = {
     "h100": _gpu("h100", 989e12, 66.9e12, 3.35e12, 0.35, "peaks without sparsity of NVIDIA's H100 SXM data sheet"),
-    "a100": _gpu("a100", 312e12, 19.5e12, 2.039e12, 0.40, "peaks without sparsity of NVIDIA's A100 80GB SXM data sheet"),
+    "a100": _gpu(
+        "a100", 312e12, 19.5e12, 2.039e12, 0.40, "peaks without sparsity of NVIDIA's A100 80GB SXM data sheet"
+    ),
     "cpu": Device("cpu", False, CPU, "one thread of an AMD EPYC server, processor time, as measured on 2026-11-21"),
 }
 

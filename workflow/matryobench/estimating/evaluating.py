@@ -76,7 +76,7 @@ def _sts(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: bool) -> 
     cells = len(run.evaluated)
     amounts = {"start_model": 1.0, **encoding(shape, texts, layers, gpu), "items": float(pairs * cells)}
     held = 4.0 * texts.count * len({layer for layer, _ in run.evaluated}) * shape.hidden + 20.0 * pairs * cells
-    after = [("tokenise", (name, str(task.max_length))) for name in task.evaluate]
+    after: list[tuple[str, object]] = [("tokenise", (name, str(task.max_length))) for name in task.evaluate]
     return _job(shape, run, amounts, texts, held, ITEM_BYTES * pairs * cells, after, gpu, layers)
 
 
@@ -106,7 +106,17 @@ def _retrieval(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: boo
             amounts = {"start_model": 1.0, **searching(shape, queries, share, layers, run, gpu)}
             amounts["rows"], amounts["written"] = documents.count / 10, ranked
             yield _job(
-                shape, run, amounts, queries + share, memory, ranked, files, gpu, layers, "search", (run.run_id, corpus, number)
+                shape,
+                run,
+                amounts,
+                queries + share,
+                memory,
+                ranked,
+                files,
+                gpu,
+                layers,
+                "search",
+                (run.run_id, corpus, number),
             )
             after.append(("search", (run.run_id, corpus, number)))
         if count == 1:

@@ -52,6 +52,7 @@ def estimate(plan: Plan, gpu: bool, stand_in: EncoderShape | None = None) -> Est
     jobs += analysis_jobs(plan, sizes, shape, gpu)
     backbone = ("pretrain" if isinstance(plan.experiment.backbone, PretrainedBackbone) else "fetch_backbone", None)
     found = [
-        replace(job, after=tuple(backbone if name == ("backbone", None) else name for name in job.after)) for job in jobs
+        replace(job, after=tuple(backbone if name == ("backbone", None) else name for name in job.after))
+        for job in jobs
     ]
     return Estimate(tuple(found), sizes.guesses, shape)

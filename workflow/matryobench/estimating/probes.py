@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +25,7 @@ from matryobench.models.encoder import Encoder, default_tokens_per_forward
 from matryobench.objectives.objective import Objective
 from matryobench.objectives.recipe import MNRLoss
 from matryobench.objectives.registry import load_methods
-from matryobench.paths import METHODS, ROOT
+from matryobench.paths import METHODS
 from matryobench.tasks import Training
 from matryobench.training.loop import Loop
 from matryobench.training.module import AllLayers
@@ -59,7 +54,7 @@ class Probe:
 
 
 class Clock:
-    """Seconds of this process's processor where it computes with one thread, which other work hardly disturbs; else of the wall."""
+    """Seconds: of this process's processor where one thread computes, which other work disturbs less, else of the wall."""
 
     def __init__(self, device: torch.device, threads: int) -> None:
         self.device = device
@@ -148,7 +143,7 @@ def half_probe(shape: EncoderShape, count: int, length: int, repeats: int, clock
     def step() -> None:
         with torch.autocast(clock.device.type, dtype=torch.bfloat16):
             pooled = encoder.embed(list(ids), [shape.layers], budget)
-        pooled.float().square().mean().backward()
+        pooled.float().square().mean().backward()  # type: ignore[no-untyped-call]
 
     texts = Texts(count, float(count * length), float(count * length * length))
     one = Training(batch_size=count, steps=1)
@@ -182,7 +177,7 @@ def head_probe(width: int, vocabulary: int, rows: int, repeats: int, clock: Cloc
     targets = torch.randint(vocabulary, (rows,), generator=generator).to(clock.device)
 
     def step() -> None:
-        vocabulary_loss(states, weight, bias, targets, shares)[0].backward()
+        vocabulary_loss(states, weight, bias, targets, shares)[0].backward()  # type: ignore[no-untyped-call]
 
     amounts = {"full_operations": 6.0 * rows * width * vocabulary, "inner_elements": float(rows * vocabulary)}
     return Probe(f"head {width}x{vocabulary} {rows} rows", amounts, clock.timed(step, repeats))
@@ -254,31 +249,6 @@ def host_probes(clock: Clock) -> Iterator[Probe]:
     yield Probe("classifier", {"classifiers": 1.0}, seconds)
 
 
-def start_probes(repeats: int) -> Iterator[Probe]:
-    """Starts of Python with what each kind of job loads, in processor time of the new process."""
-    for name, code in _STARTS.items():
-        seconds = []
-        for _ in range(repeats):
-            before = _children()
-            subprocess.run(
-                [sys.executable, "-c", f"{_PLAN}\n{code}"], check=True, cwd=ROOT, capture_output=True,
-                env=_environment(),
-            )  # fmt: skip
-            seconds.append(_children() - before)
-        yield Probe(f"start: {name}", {f"start_{name}": 1.0}, seconds)
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def _fetch_rows(texts: list[str], place: Path) -> None:
     """Fetches a file of one's own: read, checked, written."""
     import json
@@ -298,40 +268,3 @@ def _fetch_rows(texts: list[str], place: Path) -> None:
     )  # fmt: skip
     table, meta = fetch_dataset("rows", spec, Mirror(place / "mirror"), True)
     write_table(table, place / "rows.parquet", meta)
-
-
-_PLAN = """
-from pathlib import Path
-from matryobench.cli import app
-from matryobench.plan import Plan
-plan = Plan.load(Path("config/demo.yaml"))
-"""
-_TABLES = "import pandas, pyarrow.parquet, matryobench.analysis.cells, matryobench.reports"
-_TORCH = "import transformers, matryobench.data.tokens\nfrom transformers import AutoTokenizer, PreTrainedTokenizerFast"
-_FIGURE = """
-import tempfile
-from matryobench.analysis import published
-from matryobench.figures import panels, theme
-name, drawn = next(iter(published.FIGURES.items()))
-styles = {name: theme.Style(one.title, one.colour, one.marker) for name, one in plan.methods.items()}
-rows = published.figure_rows(name)
-figure = panels.draw(rows, styles, dataset=drawn.dataset, metric=drawn.metric, methods=["bert", "mse"])
-theme.save(figure, Path(tempfile.mkdtemp()) / "figure", {})
-"""
-_MODEL = """
-import torch, accelerate, transformers, matryobench.training.runs, matryobench.evaluation.runs
-from accelerate import Accelerator
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
-BertModel(BertConfig(hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256, vocab_size=800))
-Accelerator(cpu=True)
-torch.optim.AdamW([torch.zeros(1)], fused=True)
-"""
-_MTEB = "import mteb, sklearn.linear_model, matryobench.evaluation.mteb_adapter, matryobench.evaluation.mteb_tasks"
-_STARTS = {
-    "light": "",
-    "tables": _TABLES,
-    "tokenise": _TORCH,
-    "figures": f"{_TABLES}\n{_FIGURE}",
-    "model": _MODEL,
-    "mteb": f"{_MODEL}\n{_MTEB}",
-}

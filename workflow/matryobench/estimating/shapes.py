@@ -48,8 +48,8 @@ def shape_of(plan: Plan, stand_in: EncoderShape | None = None) -> EncoderShape:
     """The shape of the plan's backbone; `stand_in` where it can only be known after a fetch, InputError without one."""
     backbone = plan.experiment.backbone
     if isinstance(backbone, PretrainedBackbone):
-        sizes, size = backbone.spec.architecture, backbone.spec.vocab_size
-        return EncoderShape(sizes.layers, sizes.hidden, sizes.intermediate, size, sizes.max_length)
+        own, size = backbone.spec.architecture, backbone.spec.vocab_size
+        return EncoderShape(own.layers, own.hidden, own.intermediate, size, own.max_length)
     settings = backbone_settings(backbone, plan.experiment.mirror, plan.place)
     if settings is None:
         assert isinstance(backbone, HubBackbone)
@@ -60,13 +60,16 @@ def shape_of(plan: Plan, stand_in: EncoderShape | None = None) -> EncoderShape:
                 f" fetch {plan.place}' first."
             )
         return known
-    values = [settings.get(key, settings.get(other)) for key, other in _KEYS]
-    if not all(isinstance(value, int) for value in values):
-        lacking = [key for (key, _), value in zip(_KEYS, values, strict=True) if not isinstance(value, int)]
-        raise InputError(
-            f"{plan.place}: backbone: its config.json has no {lacking[0]}, which its cost follows from; is it an encoder?"
-        )
-    return EncoderShape(*(int(value) for value in values if value is not None), types=settings.get("type_vocab_size", 2))
+    values = []
+    for key, other in _KEYS:
+        value = settings.get(key, settings.get(other))
+        if not isinstance(value, int):
+            raise InputError(
+                f"{plan.place}: backbone: its config.json has no {key}, which its cost follows from; is it an encoder?"
+            )
+        values.append(value)
+    layers, hidden, intermediate, vocabulary, positions = values
+    return EncoderShape(layers, hidden, intermediate, vocabulary, positions, settings.get("type_vocab_size", 2))
 
 
 # What BERT calls it, what DistilBERT does.

@@ -92,7 +92,9 @@ class Sizes:
             count: float = fact.texts
         else:
             count = min(self.rows(one.queries), self.rows(one.qrels))
-            self.guesses[one.queries] = "how many of its queries are judged is not known; taken as at most its judgements"
+            self.guesses[one.queries] = (
+                "how many of its queries are judged is not known; taken as at most its judgements"
+            )
         found = self._file(layout.tokens(one.queries, limit)) if not leading else None
         mean = found.row.mean if found is not None and found.row.count else self._mean(one.queries, limit, leading)
         return Texts.of_mean(count, mean)

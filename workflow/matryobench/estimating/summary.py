@@ -66,9 +66,7 @@ def _cost(stage: str, jobs: Iterable[Job], device: Device, devices: int) -> Cost
     def on_device(job: Job) -> bool:
         return job.accelerated or not device.gpu
 
-    tasks = [
-        Task(job.name, device.seconds_of(job), job.processes if on_device(job) else 0, job.after) for job in jobs
-    ]
+    tasks = [Task(job.name, device.seconds_of(job), job.processes if on_device(job) else 0, job.after) for job in jobs]
     return Cost(
         stage=stage,
         jobs=len(jobs),

@@ -111,7 +111,11 @@ def read_token_file(path: Path) -> TokenFile | None:
         chosen = np.asarray(negatives[:: max(1, len(negatives) // _SAMPLE)])
         lengths = (offsets[chosen + 1] - offsets[chosen]).astype(np.float64)
         passages = distinct("passage_")
-        one = Texts(1, float(lengths.mean()), float((lengths**2).mean())) if len(lengths) else Texts.of_mean(1, passages.mean)
+        one = (
+            Texts(1, float(lengths.mean()), float((lengths**2).mean()))
+            if len(lengths)
+            else Texts.of_mean(1, passages.mean)
+        )
         return TokenFile(len(array("query_rows")), passages, one, distinct("query_"))
     rows, texts = array("rows"), distinct("")
     if not len(rows):

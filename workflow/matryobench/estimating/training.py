@@ -75,13 +75,13 @@ def training_job(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: b
         "loss_terms": float(loss_terms(plan, run, shape) * counted.micro_batches),
         "written": 8.0 * parameters + 12.0 * parameters * (counted.steps // training.checkpoint_every),
     }
-    _add(amounts, "half_operations" if half else "full_operations", encoding * counted.micro_batches / training.processes)
+    _add(
+        amounts, "half_operations" if half else "full_operations", encoding * counted.micro_batches / training.processes
+    )
     _add(amounts, "full_operations", scoring * counted.micro_batches / training.processes)
     keeps = "pass" if training.gradient_caching else "layers" if training.gradient_checkpointing else "all"
     budget = budgets.tokens_per_forward(gpu, training.tokens_per_forward)
-    taken = budgets.training_bytes(
-        shape, layers, parameters, padded.tokens / training.processes, budget, half, keeps
-    )
+    taken = budgets.training_bytes(shape, layers, parameters, padded.tokens / training.processes, budget, half, keeps)
     after: list[tuple[str, object]] = [("tokenise", tokenised)]
     after.append(
         ("train", run.starts_from)
@@ -140,7 +140,9 @@ def continued_job(plan: Plan, sizes: Sizes, shape: EncoderShape, name: str, gpu:
     characters = sizes.read(spec.text, 10**6).mean
     amounts["tokenised"] = characters * batch * counted.micro_batches
     # Before the first step every text is looked at until one is usable.
-    job = _pretraining_job("continue_pretraining", name, shape, training, counted, texts, pairs, amounts, gpu, spec.text)
+    job = _pretraining_job(
+        "continue_pretraining", name, shape, training, counted, texts, pairs, amounts, gpu, spec.text
+    )
     return job
 
 

@@ -46,15 +46,17 @@ def run(setting: Setting) -> Outcome:
         objective = objective_of(method, variant, layers, width)
         whole, part = sides(layers, queries, passages, width), sides(layers, few, passages, width)
         factor = queries / few
-        value, other = loss(objective, part), materialised(objective, part)
-        apart = abs(value / other - 1)
+        apart = _apart(objective, part)
         pairs = alternate(lambda: loss(objective, whole), lambda: materialised(objective, part), setting.repeats)  # noqa: B023
         scaled = Pairs(pairs.ours, [Cost(factor * one.seconds, factor * one.cpu_seconds) for one in pairs.peer])
         work = f"{method} ({variant}): {layers} layers x {queries} queries x {passages} passages x {width}"
-        agreement = Agreement(f"loss within {apart:.0e} on {few} queries", apart < 1e-4)
+        agreement = Agreement(f"loss and gradients within {apart:.0e} on {few} queries", apart < 1e-4)
         told = f"run on {few} of {queries} queries"
-        # Every layer once: the product of the scores and its two gradients.
-        operations = 3 * 2.0 * len(objective.query_layers()) * queries * passages * width
+        # Every layer once, to its widest trained width: the product of the scores and its two gradients.
+        widest: dict[int, int] = {}
+        for term in objective.coverage():
+            widest[term.layer] = max(term.dim, widest.get(term.layer, 0))
+        operations = 3 * 2.0 * sum(widest.values()) * queries * passages
         mine = peak_mb(lambda: loss(objective, whole))  # noqa: B023
         theirs = factor * peak_mb(lambda: materialised(objective, part))  # noqa: B023
         peer = "layers x queries x docs x dims at once"
@@ -129,6 +131,19 @@ def materialised(objective: RetrievalObjective, given: Sides) -> float:
             )
     value.backward()  # type: ignore[no-untyped-call]
     return float(value.detach())
+
+
+def _apart(objective: RetrievalObjective, given: Sides) -> float:
+    """The relative difference of both ways' losses, or of their gradients at the layer where that is largest."""
+    mine = loss(objective, given)
+    gradients = [one.grad for side in given for one in side.values()]
+    differences = [abs(mine / materialised(objective, given) - 1)]
+    for one, other in zip(gradients, (one.grad for side in given for one in side.values()), strict=True):
+        if one is None or other is None:
+            assert one is other, "one way trains a layer that the other does not"
+        else:
+            differences.append(float((one - other).abs().max() / other.abs().max()))
+    return max(differences)
 
 
 def _clear(given: Sides) -> None:

@@ -20,7 +20,9 @@ matrix-product rate that our way reached, counting only operations that the work
 
 def markdown(records: Mapping[str, Record]) -> str:
     """The whole page; `records` by name, in the order of the page."""
-    parts = [HEAD, _machines(records.values()), _results(records)]
+    quick = sorted(name for name, record in records.items() if record["quick"])
+    warning = f"Of small sizes, to exercise the code, and no measurements: {', '.join(quick)}.\n" if quick else ""
+    parts = [HEAD, warning, _machines(records.values()), _results(records)]
     for name, record in records.items():
         body = [_growth(one) for one in record["growth"]] + [f"{note}\n" for note in record["notes"]]
         if body:

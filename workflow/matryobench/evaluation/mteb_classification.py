@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from mteb.abstasks import AbsTaskClassification
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support  # type: ignore[import-untyped]
 
 
@@ -47,7 +46,7 @@ class PerCell(AbsTaskClassification):
             self._drawn[experiment_num] = kept, list(order), chosen
         return self._drawn[experiment_num]
 
-    def _calculate_scores(self, y_test: Any, y_pred: NDArray[np.integer[Any]]) -> Any:
+    def _calculate_scores(self, y_test: Any, y_pred: Any) -> Any:
         """mteb's metrics from one count of the predictions where mteb counts once for each."""
         precision, recall, f1, support = precision_recall_fscore_support(y_test, y_pred, zero_division=0)
         scores: dict[str, float | None] = {"accuracy": float(np.mean(np.asarray(y_test) == y_pred))}

@@ -70,15 +70,16 @@ def evaluate_mteb_run(
 
     Writes `out`/items.parquet. Returns the results in the config's order and, per set, what was evaluated and its cost.
     """
-    from matryobench.files import sha256_of
+    from matryobench.files import folder_sha256
     from matryobench.models.folders import load_tokenizer, read_settings
+    from matryobench.plan import digest
 
     task = plan.mteb
     settings = MtebSettings(
         cells=run.evaluated,
         max_length=task.max_length,
         name=run.run_id,
-        identity=sha256_of(model.parent / "run.json")[:12],
+        identity=digest(folder_sha256(model)),
         instructions=task.instructions,
         normalise=read_settings(model).normalised,
     )

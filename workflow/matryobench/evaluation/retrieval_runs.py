@@ -14,7 +14,8 @@ from matryobench.evaluation.metrics import qrels_of, write_trec_run
 from matryobench.evaluation.rankings import Rankings, SearchCell, merge, read_rankings, write_rankings
 from matryobench.evaluation.retrieval import SetScores, evaluate_rankings, search_corpus
 from matryobench.evaluation.searches import JudgedSet, Search, load_search
-from matryobench.files import sha256_of
+from matryobench.files import folder_sha256
+from matryobench.plan import digest
 from matryobench.tasks import RetrievalRecipe
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run_settings(plan: Plan, run: Run, encoder: Encoder, model: Path, work: Path
     assert isinstance(recipe, RetrievalRecipe)
     fixed = plan.variant(run).documents == "last"
     cells = tuple((layer, encoder.depth if fixed else layer, dim) for layer, dim in run.evaluated)
-    identity = sha256_of(model.parent / "run.json")
+    identity = digest(folder_sha256(model))  # not run.json's, which holds times
     return SearchSettings(cells, recipe.base.similarity, plan.retrieval.top_k, identity, work)
 
 

@@ -95,6 +95,15 @@ def test_the_files_of_jobs_in_one_folder_have_locks_of_their_own(tmp_path: Path)
         pass  # neither waits for the other
 
 
+def test_the_processes_of_a_training_work_under_the_lock_of_their_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writing(tmp_path, "the job"):
+        monkeypatch.setenv("RANK", "1")
+        with writing(tmp_path, "the job") as done:
+            assert not done
+
+
 def test_the_same_job_is_settings_and_inputs(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("abc")
     first = same_job({"steps": 3}, tmp_path / "tokens", None)

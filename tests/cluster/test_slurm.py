@@ -119,9 +119,6 @@ def test_an_experiment_survives_its_controller_a_cancelled_job_and_one_out_of_me
         slurm.output("scontrol", "suspend", orphan["id"])  # so that it is still there when the next controller starts
         controller.kill()
         controller.wait()
-        # Until Snakemake's own lock is off in the default profile.
-        subprocess.run(command(folder, "--unlock"), env=clean(slurm.environment), capture_output=True, check=True)
-
         controller = start(folder, slurm, "second.log", *goal)
         cancelled = until(lambda: jobs_of(slurm, "train", "running"), controller, folder / "second.log")
         slurm.output("scancel", cancelled["id"])

@@ -16,6 +16,7 @@ from matryobench.config import Experiment, PretrainedBackbone
 from matryobench.data.registry import mined_inputs
 from matryobench.deployment.inputs import cost_files, training_records
 from matryobench.errors import InputError
+from matryobench.estimating.needs import job_need
 from matryobench.files import write_text
 from matryobench.paths import CLAIMS
 from matryobench.plan import Plan, digest
@@ -24,28 +25,6 @@ from matryobench.validation import parse
 
 PACKAGE = Path(__file__).parent
 
-# Memory in MB and minutes that a first attempt asks a cluster for.
-NEEDS = {
-    "fetch_data": (6000, 240),
-    "fetch_backbone": (2000, 240),
-    "tokenise": (8000, 240),
-    "pretrain": (8000, 1440),
-    "continue_pretraining": (16000, 2880),
-    "train": (8000, 1440),
-    "evaluate": (8000, 240),
-    "search": (16000, 1440),
-    "collect": (4000, 30),
-    "significance": (8000, 120),
-    "test_grids": (8000, 120),
-    "tabulate": (2000, 30),
-    "draw": (2000, 30),
-    "cover": (2000, 30),
-    "judge": (2000, 30),
-    "measure_cost": (8000, 240),
-    "sum_training_costs": (2000, 30),
-    "run_notebook": (4000, 60),
-    "report": (4000, 30),
-}
 # Rules whose jobs compute on a GPU where there is one.
 GPU_RULES = ("pretrain", "continue_pretraining", "train", "evaluate", "search", "measure_cost")
 
@@ -164,7 +143,8 @@ class Dag:
         `key` is what distinguishes the rule's jobs: a run id, a dataset, a pre-training, a task, the name of a table or figure,
         (run id, corpus), or None.
         """
-        memory, minutes = (part * attempt for part in NEEDS[rule])
+        found = job_need(self.plan, rule, key)
+        memory, minutes = found.memory_mb * attempt, found.minutes * attempt
         compute = self.plan.experiment.compute
         return {
             "mem_mb": min(memory, compute.max_memory_mb or memory),

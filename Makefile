@@ -1,7 +1,8 @@
 # make demo   the demo experiment: sets up .venv, trains and evaluates every method, draws every figure
-# make test   format, lint, types, unit, parity and workflow tests
+# make test   format, lint, types, unit, parity, workflow and fault tests
+# make test-cluster   a real Slurm on this machine      make bench   the engine against its peers
 .DEFAULT_GOAL := demo
-.PHONY: demo test test-environments lint format schema environments lock clean
+.PHONY: demo test test-cluster test-environments bench bench-gpu lint format schema environments lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,11 +30,22 @@ lint: $(BIN)/matryobench
 	python tools/make_environments.py --check
 
 test: lint
-	pytest tests -n 2 --dist loadfile
+	pytest tests -n 2 --dist loadfile --ignore tests/cluster
+
+# A real one-node Slurm from Debian's packages; skips, saying why, without them or not as root.
+test-cluster: $(BIN)/matryobench
+	pytest tests/cluster
 
 # Every rule through --sdm conda, and every environment installed by pip; needs a package index and 2 GB in TMPDIR.
 test-environments: $(BIN)/matryobench
 	pytest tests/environments/whole_run.py tests/environments
+
+# The engine against its peers on this machine; needs quiet cores.
+bench: $(BIN)/matryobench
+	python tests/benchmarks/run.py
+
+bench-gpu: $(BIN)/matryobench
+	python tests/benchmarks/gpu.py
 
 format: $(BIN)/matryobench
 	ruff format .

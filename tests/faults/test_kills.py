@@ -44,7 +44,7 @@ def hashes(root: Path) -> dict[str, str]:
 def records(root: Path) -> dict[str, Any]:
     return {
         str(path.relative_to(root)): unmeasured(json.loads(path.read_text(encoding="utf-8")))
-        for pattern in ("runs/*/run.json", "backbone/*.json", "evaluation/*/evaluation.json")
+        for pattern in ("runs/*/run.json", "backbone/[!.]*.json", "evaluation/*/evaluation.json")
         for path in sorted(root.glob(pattern))
     }
 

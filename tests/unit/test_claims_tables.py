@@ -49,7 +49,7 @@ def test_tables_show_both_sides_with_links(tmp_path: Path) -> None:
     assert row["ours figure"] == "figures/f.svg" and row["published figure"] == ""
     markdown = paths[1].read_text(encoding="utf-8")
     assert "| ours | 0 | 1 | 0 | 0 |" in markdown.replace("**", "") and "[ours](figures/f.svg)" in markdown
-    assert r"a <b> \| c & d" in markdown and "**partly** 4/6 cells" in markdown
+    assert r"a &lt;b> \| c & d" in markdown and "**partly** 4/6 cells" in markdown
     reader = _Reader()
     reader.feed(paths[2].read_text(encoding="utf-8"))
     assert reader.open == [] and reader.links == ["figures/f.svg"] and reader.rows == ["claim-c"]

@@ -21,7 +21,8 @@ RUN = "sts-starbucks-released-v1-s42"
 SEARCHED = "retrieval-starbucks-released-retrieval-groups-s42"
 KEYS = {
     "train": RUN, "evaluate": RUN, "continue_pretraining": "smae", "significance": "sts", "test_grids": "sts",
-    "search": (SEARCHED, "demo-search.corpus"), "fetch_data": "demo-triplets", "tokenise": "demo-triplets", "tabulate": "sts-grid", "draw": "sts-panels",
+    "search": (SEARCHED, "demo-search.corpus"), "fetch_data": "demo-triplets", "tokenise": "demo-triplets",
+    "tabulate": "sts-grid", "draw": "sts-panels",
 }  # fmt: skip
 
 

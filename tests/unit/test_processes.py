@@ -185,7 +185,7 @@ def test_a_process_that_died_is_named(tmp_path: Path) -> None:
 def test_another_number_of_processes_than_the_config_says_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(InputError, match="processes: it is 2 and 4 were started; start as many"), launch.processes(2):
+    with pytest.raises(InputError, match="processes: it is 2 and 4 were started; start as many"), launch.process(2):
         raise AssertionError("it trained")
 
 

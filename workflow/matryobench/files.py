@@ -67,6 +67,21 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target` for what is needed on the way to it; removed at the end, whatever that is.
+
+    What a killed process left of it, the next one that writes `target` removes.
+    """
+    folder = partial_path(target.with_name(f"{target.name}.scratch"))
+    remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+@contextmanager
 def appending(path: Path) -> Iterator[TextIO]:
     """Opens a text file to add lines to; WriteError names it where the system refuses them, as on a full disk."""
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from matryobench.data.records import (
 )
 from matryobench.data.specs import DatasetSpec
 from matryobench.errors import InputError
-from matryobench.files import atomic_path
+from matryobench.files import atomic_path, scratch_folder
 
 _RUN_BYTES = 64 * 2**20
 """Texts that are sorted at once."""
@@ -43,15 +42,14 @@ def write_passages(paths: Sequence[Path], spec: DatasetSpec, name: str, out: Pat
 
     Raises InputError as `read_records` does, with nothing written.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     places, missing = Places(), 0
     runs: list[_Run] = []
     ids: list[pa.Array] = []
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+    with scratch_folder(out) as folder:
         for table in _portions(paths, spec, name, places):
             missing += _count(table, spec.missing_text)
             ids.append(table.column("doc_id").combine_chunks())
-            runs.append(_Run(table, Path(folder) / str(len(runs))))
+            runs.append(_Run(table, folder / str(len(runs))))
             del table
         rows = places.rows
         check_rows(rows, places.names, spec, name)

@@ -50,13 +50,13 @@ def test_source_hash_sees_meaning_and_not_layout(tmp_path: Path, monkeypatch: py
 
     def hashed(text: str) -> str:
         (tmp_path / "module.py").write_text(text, encoding="utf-8")
-        dag.source_hash.cache_clear()
+        dag._meaning.cache_clear()
         return dag.source_hash("module.py")
 
     plain = hashed("def f(x):\n    return x + 1\n")
     assert plain == hashed("# why\ndef f(x):\n\n    return (x + 1)  # sum\n")
     assert plain != hashed("def f(x):\n    return x + 2\n")
-    dag.source_hash.cache_clear()
+    dag._meaning.cache_clear()
 
 
 def test_provenance_names_code_libraries_and_machine() -> None:

@@ -58,7 +58,7 @@ def config(whole: bool = False) -> dict[str, Any]:
             "recipes": {"groups": {**common, "pooling": "cls", "train": "demo-groups", "query_max_length": 16,
                                    "passage_max_length": 32, "group_size": 2, "base": {"loss": "contrastive"},
                                    "target_dims": [8]}},
-            "runs": [{"method": "bert", "backends": ["native", "tevatron"]}],
+            "runs": [{"method": "bert", "backends": ["native", "tevatron"]}, {"method": "fix-doc"}],
         }  # fmt: skip
     return experiment
 

@@ -183,7 +183,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"sts__reference": "srl"}, r"sts.reference: unknown method of this task's runs 'srl'.*bert"),
     ({"sts__reference": "bert", "sts__sizes": {}}, r"sts.reference: methods are compared at sizes, which sts has none of"),
     ({"mteb": {**MTEB, "max_length": 999}}, r"mteb.max_length: 999 is more than the backbone's 128 positions; lower it"),
-    ({"mteb": {**MTEB, "runs": [{"method": "bert", "backends": ["sentence-transformers"]}]}}, r"runs.0.backends: sentence-t"),
+    ({"mteb": {**MTEB, "runs": [{"method": "bert", "backends": ["native", "sentence-transformers"]}]}}, r"s.0.backends: sent"),
+    ({"sts__runs": [{"method": "mse", "backends": ["sentence-transformers"]}]}, r"sts.runs: only reference backends are run"),
     ({"mteb": {**MTEB, "runs": [{"method": "2dmse"}]}}, r"mteb.runs.0.method: 2dmse is not defined for mteb"),
 ]  # fmt: skip
 

@@ -90,6 +90,7 @@ def test_methods_are_tested_against_the_baselines_that_are_run_beside_them() -> 
     settings["sts"] |= {"runs": [{"method": "bert"}]}
     alone = Plan(Experiment.model_validate(settings), "try.yaml")
     assert products.tested_against(alone, "sts") == [] and "sts-tests" not in products.tables(alone)
+    assert "sts-differences-bert" in products.figures(plan) and "sts-differences-bert" not in products.figures(alone)
     with pytest.raises(InputError, match="sts runs none of its baselines beside another method"):
         evidence.write_grid_tests(alone, "sts", Path("cells.parquet"), [], Path(), Path("tests.parquet"))
 

@@ -84,6 +84,11 @@ def check_task(plan: Plan, name: str) -> None:
         _check_sts_sets(plan, task)
     if isinstance(task, MtebTask):
         _check_mteb_sets(plan, task)
+    if not any("native" in entry.backends for entry in task.runs):
+        raise InputError(
+            f"{where}.runs: only reference backends are run, which are shown beside this program's own; add native to the"
+            " backends of one."
+        )
     for number, method in enumerate(task.baselines):
         if method not in plan.methods:
             raise unknown_name(f"{where}.baselines.{number}", "method", method, plan.methods)

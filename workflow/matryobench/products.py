@@ -49,13 +49,13 @@ def figures(plan: Plan) -> dict[str, Product]:
     found: dict[str, Product] = {}
     covered = set()
     for task, dataset, metric in shown(plan):
-        run = {one.method for one in plan.runs_of(task)}
+        run = {one.method for one in plan.runs_of(task) if one.backend == "native"}
         ending = _ending(task, dataset, metric)
         for name, methods in _panels(plan, task).items():
             found[f"{task}-panels{name}{ending}"] = Product("panels", task, dataset, metric, methods)
         found[f"{task}-heatmaps{ending}"] = Product("heatmaps", task, dataset, metric)
         for method in plan.tasks[task].baselines:
-            if method in run:
+            if method in run and len(run) > 1:
                 name = f"{task}-differences-{method.replace('+', '')}{ending}"
                 found[name] = Product("differences", task, dataset, metric, baseline=method)
         for name, product in _beside_published(plan, task, dataset, metric):

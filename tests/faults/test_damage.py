@@ -14,6 +14,7 @@ import torch
 from small_experiment import snakemake, write_config
 from typer.testing import CliRunner
 
+from matryobench.analysis import cells
 from matryobench.cli import app
 from matryobench.data.mirror import Mirror, copy_into
 from matryobench.data.tokens import tokenise, write_tokens
@@ -71,8 +72,8 @@ def test_cut_tokens_weights_and_tables_are_named(folder: Path, kept: int) -> Non
     cut(table, kept)
     said = refused("tokenise", table, 16, "--backbone", folder / "backbone.json", "--out", folder / "t.safetensors")
     assert "table.parquet: this is not a whole parquet file" in said
-    said = refused("collect", folder / "demo.yaml", table, "--out", folder / "cells.parquet")
-    assert "table.parquet" in said
+    with pytest.raises(InputError, match="table.parquet"):
+        cells.read(table)
     assert not (folder / "cells.parquet").exists() and not (folder / "t.safetensors").exists()
     assert not (folder / "out" / "run.json").exists()
 

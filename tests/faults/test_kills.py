@@ -21,11 +21,11 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fi
 
 # What is killed while a job of each kind runs: that job alone, snakemake alone, or all processes at once.
 KILLS = {
-    "fetch": ["job", "driver", "all", "all"],
+    "fetch": ["job", "driver", "all", "all", "job"],
     "tokenise": ["driver", "all", "job", "all"],
     "pretrain": ["all", "job", "driver", "all"],
-    "train": ["driver", "all", "job", "driver", "all"],
-    "evaluate-run": ["all", "driver", "job", "all"],
+    "train": ["driver", "all", "job", "driver", "all", "all"],
+    "evaluate-run": ["all", "driver", "job", "all", "driver"],
     "collect": ["job", "all", "driver"],
 }
 RULES = {"fetch": "fetch_data", "evaluate-run": "evaluate"}
@@ -79,7 +79,7 @@ def kill(folder: Path, left: dict[str, list[str]], draws: random.Random, undistu
             continue
         pid, verb = found[0]
         # Earlier after every miss: jobs may be faster now than when they were timed.
-        time.sleep(draws.uniform(0, 0.5 / (1 + len(missed))) * seconds(undisturbed, verb))
+        time.sleep(draws.uniform(0, 0.3 / (1 + len(missed))) * seconds(undisturbed, verb))
         if pid not in jobs_of(driver.pid):
             missed.add(pid)  # it has ended
             continue

@@ -12,7 +12,7 @@ import pytest
 from matryobench.paths import NOTEBOOK, ROOT
 
 FILES = sorted([*(ROOT / "workflow").rglob("*.py"), *(ROOT / "tools").rglob("*.py")])
-MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "zipfile", "tarfile", "runpy"}
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "tarfile", "runpy"}
 CALLS = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "torch.save", "numpy.load", "np.load",
     "pandas.read_pickle", "pd.read_pickle", "importlib.import_module", "shutil.unpack_archive", "datasets.load_dataset",
@@ -42,6 +42,9 @@ def problems(tree: ast.AST) -> Iterator[str]:
         # Left out, transformers asks at the terminal whether to run the code of the folder.
         if called.endswith(".from_pretrained") and "**FILES_ONLY" not in ast.unparse(node):
             yield "from_pretrained"
+        # Archives are written, never unpacked.
+        if called == "zipfile.ZipFile" and [ast.unparse(argument) for argument in node.args[1:]] != ["'w'"]:
+            yield "zipfile.ZipFile"
         if called == "subprocess.run" and not isinstance(node.args[0], ast.List):
             yield "subprocess.run"
 

@@ -85,7 +85,7 @@ def test_no_file_and_no_message_of_a_run_has_a_secret_or_a_name_of_this_machine(
         "--table r/data/demo-triplets.parquet --start r/backbone/backbone.json --out r/runs/sts-ff-paper-v1-s7",
         "evaluate-run tiny.yaml sts-ff-paper-v1-s7 --model r/runs/sts-ff-paper-v1-s7/model --files r "
         "--out r/evaluation/sts-ff-paper-v1-s7",
-        "collect tiny.yaml r/evaluation/sts-ff-paper-v1-s7/cells.parquet --out r/tables/cells.parquet",
+        "collect tiny.yaml r/evaluation/sts-ff-paper-v1-s7/cells.parquet --files r --out r/tables/cells.parquet",
         "report tiny.yaml --results r",
     ]
     for step in steps:

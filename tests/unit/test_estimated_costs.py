@@ -60,7 +60,7 @@ def test_tasks_hold_as_many_devices_as_they_want_and_there_are() -> None:
 def test_shards_of_thousands_of_jobs_are_scheduled_within_graham_s_bound(retrieval: Plan) -> None:
     found, device = estimate(retrieval, True), PROFILES["h100"]
     one, eight = (costs(found, device, count)[-1] for count in (1, 8))
-    assert one.jobs == eight.jobs > 2600
+    assert one.jobs == eight.jobs > 1000
     assert one.wall_hours >= one.device_hours
     # Graham: at most the work shared by all, and the longest chain, which is what is left with devices for all jobs.
     longest = costs(found, device, 10_000)[-1].wall_hours
@@ -132,10 +132,12 @@ def test_requests_have_room_and_a_floor(demo: Plan) -> None:
 def test_requests_of_shards_are_for_the_largest(retrieval: Plan) -> None:
     run, device = retrieval.runs[0].run_id, PROFILES["a100"]
     shards = [
-        job for job in estimate(retrieval, True).jobs if job.rule == "search" and job.key[:2] == (run, "nq.corpus")
+        job
+        for job in estimate(retrieval, True).jobs
+        if job.rule == "search" and job.key[:2] == (run, "climate-fever.corpus")
     ]
-    assert len(shards) == 3 and shards[0].tokens > 1.5 * shards[2].tokens  # 2,681,468 documents by 1,024,000
-    need = job_need(retrieval, "search", (run, "nq.corpus"))
+    assert len(shards) == 2 and shards[0].tokens > 2 * shards[1].tokens  # 5,416,593 documents by 4,096,000
+    need = job_need(retrieval, "search", (run, "climate-fever.corpus"))
     assert need.minutes == pytest.approx(2 * device.seconds_of(shards[0]) / 60 + 10, abs=1)
 
 

@@ -76,9 +76,11 @@ def _jobs(names: list[str]) -> list[str]:
     """The ids of the user's Slurm jobs with these names that have not ended; none where there is no squeue."""
     if not names:
         return []
-    command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%A", "--name", ",".join(names)]
+    ours = ["--user", getpass.getuser(), "--name", ",".join(names)]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        answer = subprocess.run(
+            ["squeue", "--noheader", "--format", "%A", *ours], capture_output=True, text=True, timeout=120
+        )
     except FileNotFoundError:
         return []
     if answer.returncode != 0:

@@ -114,7 +114,7 @@ def fetch_backbone(experiment: Experiment, place: str) -> Path:
 def write_backbone(folder: Path, out: Path) -> None:
     """Writes the backbone's record: its folder and the sha256 of every file that a run reads from it.
 
-    A folder in the working folder is written relative to the record: the record says nothing of this machine, and still
+    A folder in the working folder, or beside the record, is written relative to the record: the record says nothing of this machine, and still
     holds where the results have moved.
     """
     from matryobench.models.folders import TOKENIZER_FILES, read_settings
@@ -122,9 +122,9 @@ def write_backbone(folder: Path, out: Path) -> None:
     weights = read_settings(folder).weights
     files = sorted([*weights.glob("*.safetensors"), weights / "config.json", *(weights / n for n in TOKENIZER_FILES)])
     sums = {file.name: sha256_of(file) for file in files if file.is_file()}
-    place = folder.resolve()
-    if place.is_relative_to(Path.cwd().resolve()):
-        place = Path(os.path.relpath(place, out.resolve().parent))
+    place = folder.absolute()
+    if any(place.is_relative_to(home) for home in (Path.cwd(), out.absolute().parent)):
+        place = Path(os.path.relpath(place, out.absolute().parent))
     write_json(out, {"folder": str(place), "sha256": sums})
 
 

@@ -30,14 +30,15 @@ KILLS = {
 }
 RULES = {"fetch": "fetch_data", "evaluate-run": "evaluate"}
 # What two runs of the same may differ in: time, load of the machine, and hashes of files that say so.
-MEASURED = {"date", "wall_seconds", "train_seconds", "seconds", "tokens_per_second", "resumed_at", "peak_memory_mb",
+MEASURED = {"date", "wall_seconds", "train_seconds", "device_seconds", "seconds", "tokens_per_second", "resumed_at", "peak_memory_mb",
             "run_sha256", "folder"}  # fmt: skip
 HASHED = ("data/*.parquet", "tokens/*.safetensors", "**/model/**/*", "runs/*/telemetry.jsonl", "evaluation/*/*.parquet",
           "evaluation/*/*.csv", "tables/*")  # fmt: skip
 
 
 def hashes(root: Path) -> dict[str, str]:
-    files = {path for pattern in HASHED for path in root.glob(pattern) if path.is_file()}
+    found = {path for pattern in HASHED for path in root.glob(pattern) if path.is_file()}
+    files = {path for path in found if not path.name.startswith(".") and not path.name.endswith(".made.json")}
     return {str(path.relative_to(root)): sha256_of(path) for path in sorted(files)}
 
 

@@ -114,8 +114,8 @@ def fetch_backbone(experiment: Experiment, place: str) -> Path:
 def write_backbone(folder: Path, out: Path) -> None:
     """Writes the backbone's record: its folder and the sha256 of every file that a run reads from it.
 
-    A folder in the working folder, or beside the record, is written relative to the record: the record says nothing of this machine, and still
-    holds where the results have moved.
+    A folder in the working folder, or beside the record, is written relative to the record: the record says nothing of this
+    machine, and still holds where the results have moved.
     """
     from matryobench.models.folders import TOKENIZER_FILES, read_settings
 

@@ -64,7 +64,7 @@ environments: $(BIN)/matryobench
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet "torch==2.13.0" "setuptools==84.2.1"
-	build/lock/bin/pip install --quiet ".[dev]"
+	build/lock/bin/pip install --quiet ".[dev]" "soupsieve<3"  # 3 needs Python 3.11.5
 	(echo "# All that a matryobench environment consists of, exactly; made by \`make lock\` from pyproject.toml."; \
 	build/lock/bin/pip freeze --all | grep -v -e '^pip==' -e '^matryobench' | sed 's/+cpu//') > envs/requirements.txt
 	build/lock/bin/python tools/make_environments.py

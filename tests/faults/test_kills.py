@@ -30,8 +30,8 @@ KILLS = {
 }
 RULES = {"fetch": "fetch_data", "evaluate-run": "evaluate"}
 # What two runs of the same may differ in: time, load of the machine, and hashes of files that say so.
-MEASURED = {"date", "wall_seconds", "train_seconds", "device_seconds", "seconds", "tokens_per_second", "resumed_at", "peak_memory_mb",
-            "run_sha256", "folder"}  # fmt: skip
+MEASURED = {"date", "wall_seconds", "train_seconds", "device_seconds", "seconds", "tokens_per_second", "resumed_at",
+            "peak_memory_mb", "run_sha256", "folder"}  # fmt: skip
 HASHED = ("data/*.parquet", "tokens/*.safetensors", "**/model/**/*", "runs/*/telemetry.jsonl", "evaluation/*/*.parquet",
           "evaluation/*/*.csv", "tables/*")  # fmt: skip
 

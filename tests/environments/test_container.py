@@ -27,7 +27,7 @@ def test_it_installs_the_lock_and_nothing_else() -> None:
     assert {name for name, _ in LINES} == {
         "FROM", "ENV", "ARG", "COPY", "RUN", "WORKDIR", "USER", "ENTRYPOINT", "CMD",
     }  # fmt: skip
-    assert values("FROM") == ["docker.io/library/python:3.11-slim"]
+    assert values("FROM") == ["python:3.11-slim"]
     installed = [value for value in values("RUN") if "pip" in value]
     assert installed == ["pip install -r /opt/requirements.txt"]
     assert "envs/requirements.txt /opt/requirements.txt" in values("COPY")

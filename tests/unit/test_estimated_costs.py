@@ -26,13 +26,19 @@ UNIT = Device("unit", False, dict.fromkeys(QUANTITIES, 1.0), "a second for every
 
 
 @pytest.fixture(scope="module")
-def demo() -> Plan:
-    return Plan.load(CONFIG / "demo.yaml")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return before_any_job("demo", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def retrieval() -> Plan:
-    return Plan.load(CONFIG / "retrieval.yaml")
+def retrieval(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return before_any_job("retrieval", tmp_path_factory)
+
+
+def before_any_job(name: str, folders: pytest.TempPathFactory) -> Plan:
+    """Finished results of the checkout would give the lengths of their texts."""
+    plan = Plan.load(CONFIG / f"{name}.yaml")
+    return Plan(plan.experiment.model_copy(update={"results": folders.mktemp(name)}), plan.place)
 
 
 def test_a_schedule_respects_what_waits_for_what() -> None:

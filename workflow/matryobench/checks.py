@@ -84,11 +84,6 @@ def check_task(plan: Plan, name: str) -> None:
         _check_sts_sets(plan, task)
     if isinstance(task, MtebTask):
         _check_mteb_sets(plan, task)
-    if not any("native" in entry.backends for entry in task.runs):
-        raise InputError(
-            f"{where}.runs: only reference backends are run, which are shown beside this program's own; add native to the"
-            " backends of one."
-        )
     for number, method in enumerate(task.baselines):
         if method not in plan.methods:
             raise unknown_name(f"{where}.baselines.{number}", "method", method, plan.methods)
@@ -107,6 +102,15 @@ def check_task(plan: Plan, name: str) -> None:
         for key, dims in _widths(recipe).items():
             for dim in dims:
                 _check_dim(plan, dim, f"{name}.recipes.{recipe_name}.{key}")
+
+
+def check_shown(plan: Plan, name: str) -> None:
+    """Figures and tables of methods show native runs, so there must be one."""
+    if all(run.backend != "native" for run in plan.runs_of(name)):
+        raise InputError(
+            f"{plan.place}: {name}.runs: only reference backends are run, which are shown beside this program's own; add"
+            " native to the backends of one."
+        )
 
 
 def check_published(plan: Plan, name: str) -> None:

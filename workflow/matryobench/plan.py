@@ -81,6 +81,7 @@ class Plan:
         check_expected(experiment.expected, self.tasks, place)
         self.runs: tuple[Run, ...] = tuple(_ordered([run for name in self.tasks for run in self._expand(name)]))
         for name in self.tasks:
+            checks.check_shown(self, name)
             checks.check_published(self, name)
 
     @classmethod

@@ -118,7 +118,7 @@ def measure(
             started = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 loss = step()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if repeat:  # the first round warms up

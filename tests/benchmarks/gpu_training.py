@@ -63,7 +63,7 @@ def training_ways(shape: Shape, device: torch.device, scratch: Path) -> Training
             asked, found = pooled.tensor_split([len(queries)], dim=1)
             sides = (dict(zip(every, side, strict=True)) for side in (asked, found))
             loss, _ = objective(*sides, None, torch.Generator().manual_seed(1))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad()
@@ -127,14 +127,14 @@ def _library(
                 sides.append(dict(zip(every, pooled, strict=True)))
             return objective(sides[0], sides[1], None, torch.Generator().manual_seed(1))[0]
 
-    class Losses(TrainerCallback):  # type: ignore[misc]
+    class Losses(TrainerCallback):
         """Takes the losses."""
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
                 losses.append(float(logs["loss"]))
 
-    class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
+    class Trainer(SentenceTransformerTrainer):
         """The library's loop over one prepared batch."""
 
         def get_train_dataloader(self) -> Any:

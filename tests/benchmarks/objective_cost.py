@@ -99,7 +99,7 @@ def loss(objective: RetrievalObjective, given: Sides) -> float:
     """Our loss; its gradients are left in the embeddings."""
     _clear(given)
     value, _ = objective(*given, None, torch.Generator().manual_seed(1))
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     return float(value.detach())
 
 
@@ -129,7 +129,7 @@ def materialised(objective: RetrievalObjective, given: Sides) -> float:
             value = value + term.weight * F.kl_div(
                 student.log_softmax(dim=-1), full.log_softmax(dim=-1), reduction="batchmean", log_target=True
             )
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     return float(value.detach())
 
 

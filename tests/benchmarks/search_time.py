@@ -53,7 +53,7 @@ def run(setting: Setting) -> Outcome:
 def vectors(documents: int, queries: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Random documents and queries (n, 768), float32; an exact search looks at every number, whatever it is."""
     generator = torch.Generator().manual_seed(1)
-    return tuple(torch.randn(count, DIMS[-1], generator=generator) for count in (documents, queries))  # type: ignore[return-value]
+    return tuple(torch.randn(count, DIMS[-1], generator=generator) for count in (documents, queries))
 
 
 def search(corpus: torch.Tensor, asked: torch.Tensor, dims: tuple[int, ...]) -> Any:

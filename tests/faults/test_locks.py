@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from small_experiment import command, environment, snakemake, write_config
 
+from matryobench.compute import Compute
 from matryobench.files import partial_path
+from matryobench.job import run_job
 from matryobench.locks import Busy, hold_experiment, same_job, writing, writing_file
 from matryobench.paths import ROOT
 
@@ -95,13 +99,15 @@ def test_the_files_of_jobs_in_one_folder_have_locks_of_their_own(tmp_path: Path)
         pass  # neither waits for the other
 
 
-def test_the_processes_of_a_training_work_under_the_lock_of_their_launcher(
+def test_the_processes_of_a_training_do_not_wait_for_their_launcher_s_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with writing(tmp_path, "the job"):
-        monkeypatch.setenv("RANK", "1")
-        with writing(tmp_path, "the job") as done:
-            assert not done
+    plan: Any = SimpleNamespace(experiment=SimpleNamespace(threads=1, compute=Compute()))
+    done = []
+    with writing(tmp_path):
+        monkeypatch.setenv("RANK", "0")
+        run_job(plan, lambda: done.append("trained"), writing(tmp_path))
+    assert done == ["trained"]
 
 
 def test_the_same_job_is_settings_and_inputs(tmp_path: Path) -> None:

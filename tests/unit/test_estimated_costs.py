@@ -289,7 +289,7 @@ def test_the_experiment_s_device_decides_requests(demo: Plan) -> None:
 
 def test_an_estimate_is_compared_with_benchmarks(tmp_path: Path, demo: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(CONFIG.parent / "tools")
-    from compare_estimate import compare  # type: ignore[import-not-found]
+    from compare_estimate import compare
 
     (tmp_path / "experiment.yaml").write_text((CONFIG / "demo.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     folder, run = tmp_path / "benchmarks" / "train", demo.runs[0].run_id

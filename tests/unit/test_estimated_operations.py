@@ -92,7 +92,7 @@ def test_score_matrices_of_a_batch_forward_and_backward() -> None:
     queries, passages = (torch.randn(rows, 32, requires_grad=True) for rows in (4, 12))
 
     def loss() -> None:
-        sum((queries[:, :dim] @ passages[:, :dim].T).sum() for dim in (8, 32)).backward()  # type: ignore[union-attr]
+        sum((queries[:, :dim] @ passages[:, :dim].T).sum() for dim in (8, 32)).backward()
 
     assert counted(loss) == operations.contrastive(4, 12, [8, 32])
 

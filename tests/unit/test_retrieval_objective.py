@@ -1,75 +1,33 @@
 """Retrieval objectives: every variant against a direct float64 evaluation of its formula and that formula's gradients,
-declared gradient coverage against autograd, and what the loss may hold in memory."""
+and declared gradient coverage against autograd."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from retrieval_cases import (
+    DRAWN,
+    LISTS,
+    SIZES,
+    TARGETS,
+    VARIANTS,
+    G,
+    H,
+    L,
+    N,
+    Q,
+    base,
+    each_variant,
+    generator,
+    objective,
+    sides,
+)
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from matryobench.errors import InputError
 from matryobench.objectives.recipe import ContrastiveLoss
-from matryobench.objectives.registry import load_methods
-from matryobench.objectives.retrieval import RetrievalObjective
-from matryobench.objectives.scores import contrastive, prefix_scores
-
-L, H, Q, G = 4, 16, 6, 3
-N = Q * G
-TARGETS = (4, 8)
-LISTS = {"two": (2, 8), "four": (2, 4, 8, 12), "six": (1, 2, 4, 8, 10, 12), "seven": (1, 2, 3, 4, 8, 10, 12)}
-SIZES = ((1, 2), (2, 4), (3, 8), (4, 16))
-DRAWN = 2  # the sampled layer, where one is
-METHODS = load_methods()
-VARIANTS = [
-    (method, name)
-    for method, entry in METHODS.items()
-    if "retrieval" in entry.tasks
-    for name, variant in entry.variants.items()
-    if variant.task != "sts"
-]
-each_variant = pytest.mark.parametrize(("method", "variant"), VARIANTS)
-
-
-def base(**changes: Any) -> ContrastiveLoss:
-    return ContrastiveLoss.model_validate({"loss": "contrastive", **changes})
-
-
-def objective(method: str, variant: str, settings: ContrastiveLoss | None = None, **changes: Any) -> RetrievalObjective:
-    definition = METHODS[method].variants[variant]
-    given = {
-        "depth": L, "width": H, "target_dims": TARGETS, "dim_lists": LISTS, "sizes": SIZES,
-        "cell": {"one": None, "per-layer": (L, None), "per-cell": (L, 4)}[definition.runs],
-    }  # fmt: skip
-    chosen = RetrievalObjective(variant=definition, base=settings or base(), **{**given, **changes})
-    return chosen.at(DRAWN) if chosen.draws() else chosen
-
-
-def sides(seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """Layer -> embeddings of queries and of passages; not of layer 0, which no variant trains."""
-    source = generator(seed)
-    queries, passages = (
-        {
-            layer: torch.randn(rows, H, generator=source, dtype=torch.float64).to(dtype).requires_grad_()
-            for layer in range(1, L + 1)
-        }
-        for rows in (Q, N)
-    )
-    return queries, passages
-
-
-def generator(seed: int = 1) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-# --- the formulas, written down a second time -------------------------------------------------------------------------
 
 
 class Formula:
@@ -304,229 +262,3 @@ def test_score_telemetry_shows_both_halves_and_how_small_the_kl_half_is() -> Non
     }
     _, unscaled = objective("score", "unscaled")(*sides(), None, generator())
     assert float(unscaled["score-kl/l2/d4"]) == pytest.approx(Q * N * float(terms["score-kl/l2/d4"]))
-
-
-# --- scores and the contrastive loss ------------------------------------------------------------------------------------
-
-
-def test_contrastive_of_a_hand_computed_case() -> None:
-    # Two queries with groups of two. Row 0: own positive 1, others 0, 1, 0; row 1: own positive (column 2) 2.
-    scores = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 2.0, 1.0]])
-    first = -math.log(math.e / (2 * math.e + 2))
-    second = -math.log(math.e**2 / (math.e**2 + math.e + 2))
-    assert float(contrastive(scores, 1.0)) == pytest.approx((first + second) / 2)
-
-
-def test_known_positives_are_left_out_but_for_the_own_one() -> None:
-    scores = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 2.0, 1.0]], requires_grad=True)
-    known = torch.tensor([[True, False, True, False], [False, False, True, False]])
-    first = -math.log(math.e / (math.e + 2))  # column 2 is no candidate of query 0
-    second = -math.log(math.e**2 / (math.e**2 + math.e + 2))
-    loss = contrastive(scores, 1.0, known)
-    assert loss.item() == pytest.approx((first + second) / 2)
-    loss.backward()
-    assert scores.grad is not None and float(scores.grad[0, 2]) == 0.0
-    everything = contrastive(scores, 1.0, torch.ones(2, 4, dtype=torch.bool))
-    assert everything.item() == 0.0 and torch.isfinite(torch.autograd.grad(everything, scores)[0]).all()
-
-
-def test_masking_is_the_base_loss_s_choice_and_touches_the_cross_entropy_only() -> None:
-    known = torch.zeros(Q, N, dtype=torch.bool)
-    known[0, 5] = True
-    chosen = {mode: objective("score", "released", base(false_negatives=mode)) for mode in ("keep", "mask")}
-    keep, mask = (chosen[mode](*sides(), known, generator())[1] for mode in ("keep", "mask"))
-    plain = objective("score", "released")(*sides(), None, generator())[1]
-    assert {name: float(value) for name, value in keep.items()} == {name: float(value) for name, value in plain.items()}
-    changed = {name.split("/")[0] for name in keep if float(keep[name]) != float(mask[name])}
-    assert changed == {"ce"}
-    assert all(float(mask[name]) <= float(keep[name]) for name in keep)
-
-
-@given(st.integers(0, 1000), st.sets(st.integers(1, H), min_size=1), st.sampled_from(["dot", "cosine"]))
-@settings(max_examples=40, deadline=None)
-def test_prefix_scores_are_the_scores_of_the_cut_vectors(seed: int, dims: set[int], similarity: Any) -> None:
-    queries, passages = (side[1].detach() for side in sides(seed))
-    found = prefix_scores(queries, passages, dims, similarity)
-    assert set(found) == dims
-    for dim, scores in found.items():
-        first, second = queries[:, :dim], passages[:, :dim]
-        if similarity == "cosine":
-            first, second = (torch.nn.functional.normalize(rows, dim=-1) for rows in (first, second))
-        torch.testing.assert_close(scores, first @ second.T, rtol=1e-12, atol=1e-13)
-
-
-def test_scores_beyond_the_trained_width_carry_no_gradient() -> None:
-    queries, passages = (side[1] for side in sides())
-    for similarity in ("dot", "cosine"):
-        found = prefix_scores(queries, passages, (4, H), similarity, trained=4)
-        assert found[4].requires_grad and not found[H].requires_grad
-
-
-def test_a_zero_vector_has_cosine_zero_and_finite_gradients() -> None:
-    queries, passages = (side[1].detach().clone() for side in sides())
-    queries[0] = 0
-    queries.requires_grad_()
-    scores = prefix_scores(queries, passages, (4, H), "cosine")
-    assert float(scores[4][0].detach().abs().max()) == 0.0
-    (gradient,) = torch.autograd.grad(contrastive(scores[4], 0.05), queries)
-    assert torch.isfinite(gradient).all()
-
-
-# --- memory, precision, randomness --------------------------------------------------------------------------------------
-
-
-class Largest(TorchDispatchMode):
-    """The number of elements of the largest tensor that any operation returns."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
-
-
-@pytest.mark.parametrize("similarity", ["dot", "cosine"])
-@pytest.mark.parametrize(
-    ("method", "variant"), [("score", "released"), ("+dims+full-dim", "seven"), ("srl", "released-retrieval")]
-)
-def test_nothing_larger_than_scores_of_one_cell_or_embeddings_of_one_layer_is_formed(
-    method: str, variant: str, similarity: str
-) -> None:
-    queries, passages = sides()
-    with Largest() as seen:
-        chosen = objective(method, variant, base(similarity=similarity))
-        chosen(queries, passages, None, generator())[0].backward()
-    assert seen.elements <= max(Q * N, N * H)
-
-
-def test_terms_are_float32_even_under_autocast() -> None:
-    queries, passages = sides(dtype=torch.float32)
-    chosen = objective("2dmse", "paper")
-    plain, _ = chosen(queries, passages, None, generator())
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed, _ = chosen(queries, passages, None, generator())
-    assert mixed.dtype == torch.float32 and float(mixed) == float(plain)
-    half = {layer: rows.detach().bfloat16() for layer, rows in queries.items()}
-    loss, _ = chosen(half, passages, None, generator())
-    assert loss.dtype == torch.float32
-
-
-def test_the_randomised_compression_is_seeded_by_the_generator_alone() -> None:
-    chosen = objective("2dmse", "repaired")
-    losses = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(len(losses))
-        state = torch.get_rng_state()
-        losses.append(float(chosen(*sides(), None, generator(seed))[0]))
-        assert torch.equal(state, torch.get_rng_state())
-    assert losses[0] == losses[1] != losses[2]
-
-
-@each_variant
-def test_the_order_of_widths_does_not_matter(method: str, variant: str) -> None:
-    turned = {name: dims[::-1] for name, dims in LISTS.items()}
-    changes = {"target_dims": TARGETS[::-1], "dim_lists": turned, "sizes": SIZES[::-1]}
-    first, _ = objective(method, variant)(*sides(), None, generator())
-    second, _ = objective(method, variant, **changes)(*sides(), None, generator())
-    assert float(first) == pytest.approx(float(second), rel=1e-12)
-
-
-# --- definitions --------------------------------------------------------------------------------------------------------
-
-
-ENTRY = """
-made:
-  title: Made
-  description: A method that only this test has.
-  source: this test
-  colour: "#123456"
-  marker: o
-  tasks: [retrieval]
-  default_variant: one
-  variants:
-    one:
-      description: A variant that only this test has.
-      source: this test
-      task: retrieval
-      losses:
-        - {layers: last, dims: full}
-"""
-
-
-def refusals() -> Iterator[Any]:
-    losses = "        - {layers: last, dims: full}"
-    for name, (old, new, message) in {
-        "list without its name": (losses, losses.replace("full", "list"), "'dim_list' is needed exactly where dims is 'list'"),
-        "sts word": (losses, losses.replace("full", "nested"), "'nested' exists for sts only; set 'task' to sts"),
-        "task left out": (
-            "      task: retrieval\n" + "      losses:\n" + losses,
-            "      losses:\n" + losses.replace("full", "targets"),
-            "'targets' exists for retrieval only; set 'task' to retrieval",
-        ),
-        "fixed documents": ("task: retrieval", "documents: last", "'documents: last' exists for retrieval only"),
-        "no half": (
-            losses,
-            losses + "\n      alignments: [{kind: score-alignment, layers: last, dims: targets, mse: 0, kl: 0}]",
-            "'mse' and 'kl' are both 0; give at least one half a factor",
-        ),
-        "sts compression": (
-            losses,
-            losses + "\n      alignments: [{kind: compression, layers: last, compress: pca, divide_by_texts: true}]",
-            "'divide_by_texts' and temperature 'base' exist for dims targets or list only",
-        ),
-        "nothing sampled": (
-            losses, losses + "\n      alignments: [{kind: score-kl, students: sampled-layer}]",
-            "students 'sampled-layer' need a group of losses with sizes 'sampled-layer'; add it",
-        ),
-        "other task": ("tasks: [retrieval]", "tasks: [sts]", "variant 'one' is for retrieval, which is not in 'tasks'"),
-        "no default": (
-            "tasks: [retrieval]", "tasks: [retrieval, sts]",
-            "the default variant 'one' is not for sts; add task_defaults.sts",
-        ),
-        "unknown default": ("default_variant: one", "default_variant: two", "default_variant 'two' is not one of: one"),
-    }.items():  # fmt: skip
-        yield pytest.param(old, new, message, id=name)
-
-
-@pytest.mark.parametrize(("old", "new", "message"), refusals())
-def test_a_wrong_definition_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
-    path = tmp_path / "methods.yaml"
-    path.write_text(ENTRY)
-    assert load_methods(path)["made"].default_for("retrieval") == "one"
-    wrong = tmp_path / "wrong.yaml"
-    assert old in ENTRY
-    wrong.write_text(ENTRY.replace(old, new))
-    with pytest.raises(InputError) as error:
-        load_methods(wrong)
-    assert message in str(error.value) and str(wrong) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_sampled_layer_is_drawn_by_the_generator_evenly_below_the_last() -> None:
-    fixed = objective("2dmse", "sampled-layer")
-    chosen = RetrievalObjective(variant=fixed.variant, base=fixed.base, depth=L, width=H, sizes=SIZES)
-    assert chosen.draws() == [1, 2, 3] and chosen.query_layers() == [1, 2, 3, 4]
-    queries, passages = sides()
-    losses = {chosen.at(layer)(queries, passages, None, generator())[0].item(): layer for layer in (1, 2, 3)}
-    source = generator()
-    drawn = [losses[chosen(queries, passages, None, source)[0].item()] for _ in range(300)]
-    assert all(80 <= drawn.count(layer) <= 120 for layer in (1, 2, 3))
-    cells = {(one.layer, one.dim, one.probability) for one in chosen.coverage() if one.term == "base"}
-    dims = [dim for _, dim in SIZES]
-    assert cells == {(layer, dim, 1 / 3) for layer in (1, 2, 3) for dim in dims} | {(L, dim, 1.0) for dim in dims}
-
-
-def test_what_the_plan_asks_of_a_variant() -> None:
-    variants = METHODS["2dmse"].variants
-    assert variants["released"].needs == {"target_dims"} and variants["released"].uses_lower_layers
-    six = METHODS["+dims"].variants["six"]
-    assert six.needs == {"dim_lists"} and six.dim_lists == {"six"}
-    assert METHODS["srl"].variants["released-retrieval"].needs == {"sizes"}
-    sampled = variants["sampled-layer"]
-    assert sampled.needs == {"sizes"} and sampled.uses_lower_layers
-    assert METHODS["mse"].default_for("retrieval") == "targets" and METHODS["mse"].default_for("sts") == "v1"
-    assert METHODS["fix-doc"].variants["released"].documents == "last"
-    assert not METHODS["mse"].variants["targets"].uses_lower_layers
-    assert METHODS["paired-doc"].variants["released"].losses == variants["released"].losses

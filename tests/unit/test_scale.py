@@ -93,7 +93,7 @@ def test_a_wrong_ranking_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from matryobench.scale import simulation
 
     class Broken(simulation.TopK):
-        def add(self, documents, first):  # type: ignore[no-untyped-def]
+        def add(self, documents, first):
             super().add({layer: values.flip(0) for layer, values in documents.items()}, first)
 
     monkeypatch.setattr(simulation, "TopK", Broken)

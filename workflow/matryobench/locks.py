@@ -61,11 +61,7 @@ def writing(out: Path, job: str = "", results: Sequence[Path] = ()) -> Iterator[
     A job that outlived the snakemake that started it may still be writing there: it is waited for, with a message. If
     it did the same `job` (see `same_job`) to the end and all of `results` are there, there is nothing left to do.
     What dead writers left half-written in the folder is removed.
-    The processes of one training (those with a RANK) work under the lock of the one that starts them.
     """
-    if "RANK" in os.environ:
-        yield False
-        return
     with _alone(out / ".lock", out) as waited:
         before = _signature(out / ".lock")
         done = waited and job != "" and before.get("finished") == job and all(result.exists() for result in results)

@@ -131,7 +131,8 @@ def _best(check: Best, found: Sequence[Found], grids: Grids) -> Outcome:
     cells = tested.cells
     failing, tied = [], 0
     for cell in cells:
-        best = max(rivals, key=lambda rival, cell=cell: rival.values[cell])  # type: ignore[misc]
+        values = [rival.values[cell] for rival in rivals]
+        best = rivals[values.index(max(values))]
         if not holds(_gap(method, best, cell), "above", 0.0):
             tied += holds(_gap(method, best, cell), "equal", 0.0)
             failing.append(f"{place(cell)} {method.values[cell]:.4f} vs {best.values[cell]:.4f} of {best.method}")

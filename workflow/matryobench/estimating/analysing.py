@@ -12,6 +12,7 @@ from matryobench.estimating.evaluating import encoding
 from matryobench.estimating.texts import Texts
 from matryobench.estimating.work import Job
 from matryobench.products import figures, tables
+from matryobench.tasks import RetrievalTask
 
 if TYPE_CHECKING:
     from matryobench.estimating.shapes import EncoderShape
@@ -89,7 +90,7 @@ def _measured(plan: Plan, shape: EncoderShape, gpu: bool) -> Job:
     for task in plan.tasks.values():
         layers = sorted({*task.grid.layers, shape.layers})
         dims.update({*task.grid.dims, shape.hidden})
-        length = float(getattr(task, "passage_max_length", 0) or task.max_length)  # type: ignore[union-attr]
+        length = float(task.passage_max_length if isinstance(task, RetrievalTask) else task.max_length)
         length = min(length, 32.0 if task is plan.experiment.sts else length)
         single = Texts.of_mean(settings.repeats + 10, min(length, 32.0))
         passes = Texts.of_mean(4 * settings.max_texts, length)

@@ -15,6 +15,7 @@ from matryobench.tasks import StsTask
 if TYPE_CHECKING:
     from matryobench.estimating.shapes import EncoderShape
     from matryobench.estimating.sizes import Sizes
+    from matryobench.evaluation.instructions import Family, Side
     from matryobench.plan import Plan, Run
 
 PIECE = 4096
@@ -143,8 +144,8 @@ def _mteb(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: bool) ->
     texts, held, classified, searched, rows = NONE, 0.0, 0, 0.0, 0.0
     after: list[tuple[str, object]] = []
 
-    def leading(name: str, family: str, side: str | None) -> float:
-        found = instruction_of(task.instructions, name, family, side)  # type: ignore[arg-type]
+    def leading(name: str, family: Family, side: Side | None) -> float:
+        found = instruction_of(task.instructions, name, family, side)
         return tokens_of(len(found)) - 2 if found else 0.0
 
     for name in task.evaluate.get("classification", []):

@@ -143,7 +143,7 @@ def half_probe(shape: EncoderShape, count: int, length: int, repeats: int, clock
     def step() -> None:
         with torch.autocast(clock.device.type, dtype=torch.bfloat16):
             pooled = encoder.embed(list(ids), [shape.layers], budget)
-        pooled.float().square().mean().backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(pooled.float().square().mean())
 
     texts = Texts(count, float(count * length), float(count * length * length))
     one = Training(batch_size=count, steps=1)
@@ -177,7 +177,7 @@ def head_probe(width: int, vocabulary: int, rows: int, repeats: int, clock: Cloc
     targets = torch.randint(vocabulary, (rows,), generator=generator).to(clock.device)
 
     def step() -> None:
-        vocabulary_loss(states, weight, bias, targets, shares)[0].backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(vocabulary_loss(states, weight, bias, targets, shares)[0])
 
     amounts = {"full_operations": 6.0 * rows * width * vocabulary, "inner_elements": float(rows * vocabulary)}
     return Probe(f"head {width}x{vocabulary} {rows} rows", amounts, clock.timed(step, repeats))
@@ -205,7 +205,7 @@ def search_probe(queries: int, documents: int, width: int, dims: list[int], repe
 
 def host_probes(clock: Clock) -> Iterator[Probe]:
     """What is done by a processor whatever the device: tokens, rows, metrics, resamples, classifiers, files."""
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
 
     from matryobench.analysis.paired import replicates
     from matryobench.data.demo_world import table

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from mteb.abstasks import AbsTaskClassification
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support  # type: ignore[import-untyped]
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 
 class Rows(Dataset):

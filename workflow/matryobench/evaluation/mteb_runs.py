@@ -230,7 +230,7 @@ def _as_before() -> Iterator[None]:
     """mteb seeds the global generators and its libraries report in detail; both end with the block."""
     import datasets
     import torch
-    from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
+    from sklearn.exceptions import ConvergenceWarning
 
     states = random.getstate(), np.random.get_state()
     bars, log = datasets.are_progress_bars_disabled(), logging.getLogger("mteb")

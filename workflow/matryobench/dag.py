@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from matryobench import layout, needs
+from matryobench import job_inputs, layout
 from matryobench.config import Experiment, PretrainedBackbone
 from matryobench.data.registry import mined_inputs
 from matryobench.deployment.inputs import cost_files, training_records
@@ -80,19 +80,19 @@ class Dag:
 
     def training_tokens(self, run_id: str) -> str:
         """Token file that a run is trained on."""
-        return self._at(needs.training_tokens(self.plan, self.plan.run(run_id)))
+        return self._at(job_inputs.training_tokens(self.plan, self.plan.run(run_id)))
 
     def evaluation_files(self, run_id: str) -> list[str]:
         """What a run's evaluation reads."""
-        return [self._at(file) for file in needs.evaluation_files(self.plan, self.plan.run(run_id))]
+        return [self._at(file) for file in job_inputs.evaluation_files(self.plan, self.plan.run(run_id))]
 
     def search_files(self, corpus: str) -> list[str]:
         """What the search of a corpus reads."""
-        return [self._at(file) for file in needs.search_files(self.plan, corpus)]
+        return [self._at(file) for file in job_inputs.search_files(self.plan, corpus)]
 
     def start(self, run_id: str) -> str:
         """The record of what a run starts from."""
-        return self._at(needs.start(self.plan.run(run_id)))
+        return self._at(job_inputs.start(self.plan.run(run_id)))
 
     def cells(self) -> list[str]:
         """The cells tables of all runs."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from matryobench import layout, needs
+from matryobench import job_inputs, layout
 from matryobench.errors import InputError
 from matryobench.files import folder_sha256, sha256_of
 from matryobench.plan import digest
@@ -113,8 +113,8 @@ def run_links(plan: Plan, run: Run, files: Files, *, weights: bool) -> Iterator[
         return
     yield from identity_links(plan, run, record, file)
     inputs = record.get("inputs") or {}
-    yield comparison("runs", file, inputs.get("tokens_sha256"), needs.training_tokens(plan, run), files, remedy)
-    yield _start_link(file, inputs.get("start_sha256"), needs.start(run), files, remedy)
+    yield comparison("runs", file, inputs.get("tokens_sha256"), job_inputs.training_tokens(plan, run), files, remedy)
+    yield _start_link(file, inputs.get("start_sha256"), job_inputs.start(run), files, remedy)
     if weights:
         folder = files.root / Path(file).parent / "model"
         yield model_link("runs", file, record.get("model_sha256"), folder, remedy)
@@ -158,7 +158,7 @@ def evaluation_links(plan: Plan, run: Run, files: Files) -> Iterator[Link]:
     if read is None:
         yield Link("evaluations", file, "lacking", f"does not say which files were evaluated on; {remedy}")
     else:
-        for one in needs.evaluation_files(plan, run):
+        for one in job_inputs.evaluation_files(plan, run):
             yield comparison("evaluations", file, read.get(one), one, files, remedy)
     yield from _written_links(run, record.get("outputs"), file, files, remedy)
 

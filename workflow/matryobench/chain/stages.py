@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from matryobench import layout, needs
+from matryobench import job_inputs, layout
 from matryobench.chain.links import Files, Link, comparison, model_link, written_link
 from matryobench.chain.sources import inputs_sha256
 from matryobench.config import PretrainedBackbone
@@ -39,8 +39,10 @@ def data_links(plan: Plan, name: str, files: Files) -> Iterator[Link]:
 
 def token_files(plan: Plan) -> list[str]:
     """All token files of an experiment."""
-    files = {needs.training_tokens(plan, run) for run in plan.runs}
-    files |= {file for run in plan.runs for file in needs.evaluation_files(plan, run) if file.startswith("tokens/")}
+    files = {job_inputs.training_tokens(plan, run) for run in plan.runs}
+    files |= {
+        file for run in plan.runs for file in job_inputs.evaluation_files(plan, run) if file.startswith("tokens/")
+    }
     return sorted(files)
 
 

@@ -12,8 +12,8 @@ from matryobench import layout
 from matryobench.chain.guards import check_model
 from matryobench.errors import InputError
 from matryobench.files import sha256_of, write_json
+from matryobench.job_inputs import evaluation_files
 from matryobench.models.folders import device_of, load_encoder
-from matryobench.needs import evaluation_files
 from matryobench.provenance import config_hash, environment, peak_memory_mb
 
 if TYPE_CHECKING:

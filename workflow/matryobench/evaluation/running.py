@@ -1,4 +1,4 @@
-"""The running best k of a tile of queries at one cell: thresholds, candidates, and what is kept of them."""
+"""The running best k of a tile of queries at all cells: thresholds, candidates, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -8,96 +8,102 @@ from torch import Tensor
 
 from matryobench.evaluation.rankings import EMPTY, pack, unpack
 
-GROUP = 8
-"""Columns of a tile that are passed over together; few enough that looking into one is cheap."""
-
 
 class RunningBest:
-    """The best k keys (see rankings.pack) of each of `rows` queries while tiles of scores come in.
+    """The best k keys (see rankings.pack) of `rows` queries at each of `cells` cells, while tiles of scores come in.
 
-    Candidates are collected in room for k more keys per query; only when that is full are the best k selected and
-    the thresholds raised, so that a tile that adds little costs one comparison. Tiles have `tile_rows` >= `rows` rows.
+    What reaches a row's threshold is a candidate. Candidates are collected in room for k more keys; only when that is
+    full are the best k selected and the threshold raised, so that a tile that adds little costs one comparison.
+    Tiles have `tile_rows` >= `rows` rows.
     """
 
-    def __init__(self, k: int, rows: int, tile_rows: int, device: torch.device) -> None:
+    def __init__(self, k: int, cells: int, rows: int, tile_rows: int, device: torch.device) -> None:
         self.k = k
         self.rows = rows
-        self._keys = torch.full((rows, 2 * k), EMPTY, device=device)  # candidates, then the best k so far
-        self._fill = torch.zeros(rows, dtype=torch.long, device=device)  # candidates of each row
-        self._threshold = torch.full((tile_rows, 1), torch.finfo(torch.float32).min, device=device)
-        self._threshold[rows:] = float("inf")  # rows of padding take nothing
-        self._following = 0  # the thresholds hold for documents from this number on
+        self._keys = torch.full((cells, tile_rows, 2 * k), EMPTY, device=device)  # candidates, then the best k so far
+        self._fill = torch.zeros(cells, tile_rows, dtype=torch.long, device=device)  # candidates of each row
+        self._threshold = torch.full((cells, tile_rows, 1), torch.finfo(torch.float32).min, device=device)
+        self._threshold[:, rows:] = float("inf")  # rows of padding take nothing
+        self._following = [0] * cells  # a cell's thresholds hold for documents from this number on
+        self._found: list[tuple[Tensor, Tensor]] = []  # of the tile at hand: flat positions over all cells, scores
 
     def best(self) -> Tensor:
-        """(rows, k) keys, ascending."""
-        self._compact(self._following)
-        return self._keys[:, self.k :].clone()
+        """(cells, rows, k) keys, ascending."""
+        for cell, following in enumerate(self._following):
+            self._compact(cell, following)
+        return self._keys[:, : self.rows, self.k :].sort(dim=2).values
 
     def restore(self, keys: Tensor) -> None:
         """Takes up what `best` gave, in place of what is held."""
-        self._keys[:, : self.k] = EMPTY
-        self._keys[:, self.k :] = keys
-        self._compact(0)
+        self._keys[:] = EMPTY
+        self._keys[:, : self.rows, self.k :] = keys
+        for cell in range(len(keys)):
+            self._compact(cell, 0)
 
-    def offer(self, scores: Tensor, first: int, count: int) -> None:
-        """Takes in a tile of scores (tile_rows, columns), whose first `count` are of documents first .. first + count.
+    def offer(self, cell: int, scores: Tensor, first: int) -> None:
+        """Looks for candidates in a cell's tile of scores (tile_rows, columns); documents count from `first`.
 
-        What is -inf stays out, as all columns from `count` on must be; all else is finite. The number of columns is a
-        power of two of at least GROUP.
+        What is -inf stays out; all else is finite. The number of columns is a power of two. Candidates count when
+        `take` is called.
         """
-        if first < self._following:  # a piece out of order: at equal scores its lower numbers win
-            self._compact(first)
-        # A group of columns is looked into only where its maximum reaches the threshold.
-        columns = scores.shape[1]
-        groups = columns // GROUP
-        maxima = scores.view(-1, GROUP, groups).amax(dim=1)
-        hits = _at_least(maxima, self._threshold)
-        if len(hits) > self.k * self.rows:
-            # The first tiles: k maxima are k of the scores, so the k-th largest of them is a valid threshold.
-            kth = _sorted(maxima.clone())[:, groups - self.k, None]
-            torch.maximum(self._threshold, kth, out=self._threshold)
-            hits = _at_least(maxima, self._threshold)
-        if len(hits) == 0:
+        if first < self._following[cell]:  # a piece out of order: at equal scores its lower numbers win
+            self._compact(cell, first)
+        threshold = self._threshold[cell]
+        found = _at_least(scores, threshold)
+        if len(found) > self.k * self.rows:
+            # The first tiles: the k-th best of a tile is a threshold, and far fewer reach it.
+            torch.maximum(threshold, _kth_best(scores, self.k), out=threshold)
+            found = _at_least(scores, threshold)
+        if len(found):
+            self._found.append((found + cell * scores.numel(), scores.view(-1).index_select(0, found)))
+
+    def take(self, columns: int, first: int, count: int) -> None:
+        """Takes in the candidates of a tile, offered cell after cell: documents first .. first + count."""
+        if not self._found:
             return
-        rows = hits >> (groups.bit_length() - 1)
-        members = (hits + rows * (columns - groups))[:, None] + torch.arange(GROUP, device=hits.device) * groups
-        values = scores.view(-1).index_select(0, members.view(-1))
-        found = _at_least(values.view(-1, GROUP), self._threshold.index_select(0, rows))
-        rows = rows.index_select(0, found >> (GROUP.bit_length() - 1))
-        documents = first + (members.view(-1).index_select(0, found) & (columns - 1))
-        self._append(rows, pack(values.index_select(0, found), documents), first + count)
+        found, scores = (torch.cat(parts) for parts in zip(*self._found, strict=True))
+        self._found.clear()
+        documents = first + (found & (columns - 1))
+        self._append(found >> (columns.bit_length() - 1), pack(scores, documents), first + count)
 
     def _append(self, rows: Tensor, keys: Tensor, following: int) -> None:
-        """Adds keys to their rows, which ascend; makes room where there is none."""
-        counts = torch.bincount(rows, minlength=self.rows)
-        if int((self._fill + counts).max()) > self.k:
-            self._compact(following)
-            most = int(counts.max())
-            if most > self.k:  # more at once than the room holds: the best k of a wider table
-                wide = torch.full((self.rows, most), EMPTY, device=keys.device)
-                self._place(wide, rows, keys, counts)
-                self._keys = _sorted(torch.cat([wide, self._keys], dim=1))[:, -2 * self.k :].contiguous()
-                self._compact(following)
-                return
-        self._place(self._keys, rows, keys, counts)
+        """Adds keys to their rows, which ascend and count on from cell to cell; makes room where there is none."""
+        counts = torch.bincount(rows, minlength=self._fill.numel()).view_as(self._fill)
+        full = ((self._fill + counts).amax(dim=1) > self.k).tolist()
+        for cell, overflows in enumerate(full):
+            if overflows:
+                self._compact(cell, following)
+        most = int(counts.max())
+        if most > self.k:  # more at once than the room holds: the best k of a wider table
+            wide = torch.full((*self._fill.shape, most), EMPTY, device=keys.device)
+            self._fill.zero_()
+            _place(wide, self._fill, rows, keys, counts)
+            table = torch.cat([wide, self._keys], dim=2)
+            self._keys = _best_last(table, 2 * self.k)[:, :, most:].contiguous()
+            for cell in range(len(full)):
+                self._compact(cell, following)
+            return
+        _place(self._keys, self._fill, rows, keys, counts)
         self._fill += counts
 
-    def _place(self, table: Tensor, rows: Tensor, keys: Tensor, counts: Tensor) -> None:
-        """Writes keys behind the candidates that their rows of `table` hold."""
-        start = torch.arange(self.rows, device=keys.device) * table.shape[1] + self._fill - (counts.cumsum(0) - counts)
-        places = start.index_select(0, rows) + torch.arange(len(rows), device=keys.device)
-        table.view(-1).index_copy_(0, places, keys)
-
-    def _compact(self, following: int) -> None:
-        """Keeps the best k and raises the thresholds, which then hold for documents from `following` on."""
-        self._keys = _sorted(self._keys)
-        self._keys[:, : self.k] = EMPTY
-        self._fill.zero_()
-        score, document = unpack(self._keys[:, self.k])
+    def _compact(self, cell: int, following: int) -> None:
+        """Keeps a cell's best k and raises its thresholds, which then hold for documents from `following` on."""
+        keys = self._keys[cell] = _best_last(self._keys[cell], self.k)
+        keys[:, : self.k] = EMPTY
+        self._fill[cell] = 0
+        score, document = unpack(keys[: self.rows, self.k])
         # Where the k-th has a lower number than all that follow, an equal score cannot displace it.
         above = torch.nextafter(score, torch.full_like(score, float("inf")))
-        self._threshold[: self.rows, 0] = torch.where(document < following, above, score)
-        self._following = following
+        self._threshold[cell, : self.rows, 0] = torch.where(document < following, above, score)
+        self._following[cell] = following
+
+
+def _place(table: Tensor, fill: Tensor, rows: Tensor, keys: Tensor, counts: Tensor) -> None:
+    """Writes keys behind the `fill` candidates that their rows of `table` (cells, rows, room) hold."""
+    counts = counts.view(-1)
+    start = torch.arange(len(counts), device=keys.device) * table.shape[2] + fill.view(-1) - (counts.cumsum(0) - counts)
+    places = start.index_select(0, rows) + torch.arange(len(rows), device=keys.device)
+    table.view(-1).index_copy_(0, places, keys)
 
 
 def _at_least(values: Tensor, threshold: Tensor) -> Tensor:
@@ -107,14 +113,22 @@ def _at_least(values: Tensor, threshold: Tensor) -> Tensor:
     return (values >= threshold).view(-1).nonzero().squeeze(1)
 
 
-def _sorted(values: Tensor) -> Tensor:
-    """(n, m) -> each row ascending; may sort in place."""
-    if _by_numpy(values):
-        values.numpy().sort(axis=1)
-        return values
-    return values.sort(dim=1).values
+def _kth_best(scores: Tensor, k: int) -> Tensor:
+    """(n, m), k <= m -> (n, 1), the k-th largest of each row."""
+    if _by_numpy(scores):
+        place = scores.shape[1] - k
+        return torch.from_numpy(np.partition(scores.numpy(), place, axis=1)[:, place, None].copy())
+    return scores.topk(k, dim=1).values[:, -1:]
+
+
+def _best_last(keys: Tensor, count: int) -> Tensor:
+    """(..., m) -> each row's `count` largest at its end, the least of them first; may work in place."""
+    if _by_numpy(keys):
+        keys.numpy().partition(keys.shape[-1] - count, axis=-1)
+        return keys
+    return keys.sort(dim=-1).values
 
 
 def _by_numpy(values: Tensor) -> bool:
-    """On CPU numpy compares twice, and sorts short rows ten times as fast as torch."""
+    """On CPU numpy compares twice, and selects from short rows ten times, as fast as torch."""
     return values.device.type == "cpu"

@@ -9,9 +9,11 @@ size and order and are not kept, so memory depends on queries, cells and k and n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -43,7 +45,7 @@ class TileSize:
 
 def default_tile(device: torch.device) -> TileSize:
     """On CPU small enough to stay in the cache, on a GPU large enough to fill it."""
-    return TileSize(1024, 2048) if device.type == "cpu" else TileSize(8192, 4096)
+    return TileSize(512, 1024) if device.type == "cpu" else TileSize(8192, 4096)
 
 
 class TopK:
@@ -71,7 +73,8 @@ class TopK:
         self._device, self._count = some.device, len(some)
         tile = tile or default_tile(self._device)
         self._columns = tile.documents
-        tiles = max(1, math.ceil(self._count / tile.queries))
+        self._threads = torch.get_num_threads() if self._device.type == "cpu" else 1
+        tiles = max(min(self._threads, math.ceil(self._count / 8)), math.ceil(self._count / tile.queries))
         self._rows = math.ceil(self._count / tiles / 8) * 8  # of one size, so that little of the work is padding
         self._starts = range(0, self._count, self._rows)
         padding = self._rows * len(self._starts) - self._count
@@ -85,20 +88,26 @@ class TopK:
         self._pairs: dict[tuple[int, int], list[int]] = {}  # pair of layers -> its cells' numbers, narrowest first
         for number in sorted(range(len(cells)), key=lambda number: cells[number][2]):
             self._pairs.setdefault(cells[number][:2], []).append(number)
-        self._running = [
-            [RunningBest(k, min(self._rows, self._count - start), self._rows, self._device) for start in self._starts]
-            for _ in cells
-        ]
+        self._running = {
+            pair: [
+                RunningBest(k, len(numbers), min(self._rows, self._count - start), self._rows, self._device)
+                for start in self._starts
+            ]
+            for pair, numbers in self._pairs.items()
+        }
 
     def keys(self) -> Tensor:
         """(cells, nq, k) int64 on the CPU: all that the documents so far have left; `restore` takes it up."""
-        return torch.stack([torch.cat([tile.best() for tile in tiles]) for tiles in self._running]).cpu()
+        keys = torch.empty(len(self.cells), self._count, self.k, dtype=torch.int64)
+        for pair, tiles in self._running.items():
+            keys[self._pairs[pair]] = torch.cat([tile.best() for tile in tiles], dim=1).cpu()
+        return keys
 
     def restore(self, keys: Tensor) -> None:
         """Goes on from the `keys` of an equal search."""
-        for tiles, cell_keys in zip(self._running, keys.to(self._device), strict=True):
-            for tile, part in zip(tiles, cell_keys.split(self._rows), strict=True):
-                tile.restore(part)
+        for pair, tiles in self._running.items():
+            for tile, part in zip(tiles, torch.split(keys[self._pairs[pair]], self._rows, dim=1), strict=True):
+                tile.restore(part.to(self._device))
 
     def result(self) -> Rankings:
         """The rankings of the documents so far, padded where these are fewer than k."""
@@ -110,22 +119,35 @@ class TopK:
 
         Raises InputError where a score is not a finite number: a damaged model, or under cosine a zero vector.
         """
-        for (query_layer, layer), numbers in self._pairs.items():
-            piece = documents[layer].to(self._device, torch.float32)
-            if first < 0 or first + len(piece) > MAX_DOCUMENTS:
-                raise InputError(f"{self.place}: more than {MAX_DOCUMENTS} documents; search parts of the corpus.")
-            cells = [self.cells[number] for number in numbers]
-            pair = _PairScores(self._queries[query_layer], self._count, piece, cells, self.similarity, self.place)
-            with _exact_float32(self._device):
-                for tile, start in enumerate(self._starts):
-                    for begin in range(0, len(piece), self._columns):
-                        count = min(self._columns, len(piece) - begin)
-                        out = self._excluded_in(start, first + begin)
-                        tiles = pair.tiles(range(start, start + self._rows), range(begin, begin + self._columns))
-                        for number, scores in zip(numbers, tiles, strict=True):
-                            scores.view(-1)[out] = float("-inf")  # and so it stays when wider products are added
-                            scores[:, count:] = float("-inf")
-                            self._running[number][tile].offer(scores, first + begin, count)
+        with _exact_float32(), _alone(self._threads):
+            for (query_layer, layer), running in self._running.items():
+                piece = documents[layer].to(self._device, torch.float32)
+                if first < 0 or first + len(piece) > MAX_DOCUMENTS:
+                    raise InputError(f"{self.place}: more than {MAX_DOCUMENTS} documents; search parts of the corpus.")
+                cells = [self.cells[number] for number in self._pairs[query_layer, layer]]
+                pair = _PairScores(self._queries[query_layer], self._count, piece, cells, self.similarity, self.place)
+                work = [
+                    partial(self._add_to_tile, pair, tile, start, first)
+                    for tile, start in zip(running, self._starts, strict=True)
+                ]
+                _side_by_side(work, self._threads)
+
+    @torch.no_grad()
+    def _add_to_tile(self, pair: _PairScores, running: RunningBest, start: int, first: int) -> None:
+        """Scores a piece of documents for the tile of queries from `start` on."""
+        with torch.autocast(self._device.type, enabled=False):  # a thread has its own
+            room = torch.empty(2, self._rows, self._columns, device=self._device)
+            for begin in range(0, pair.documents, self._columns):
+                count = min(self._columns, pair.documents - begin)
+                out = self._excluded_in(start, first + begin)
+                tiles = pair.tiles(range(start, start + self._rows), range(begin, begin + self._columns), room)
+                for cell, scores in enumerate(tiles):
+                    if len(out):
+                        scores.view(-1)[out] = float("-inf")  # and so it stays when wider products are added
+                    if count < self._columns:
+                        scores[:, count:] = float("-inf")
+                    running.offer(cell, scores, first + begin)
+                running.take(self._columns, first + begin, count)
 
     def _excluded_in(self, start: int, first: int) -> Tensor:
         """Flat positions of excluded documents in the tile of queries from `start` and documents from `first` on."""
@@ -165,28 +187,42 @@ class _PairScores:
         if not bound < torch.finfo(torch.float32).max:
             self._refuse_not_finite()
 
-    def tiles(self, rows: range, columns: range) -> Iterator[Tensor]:
-        """(rows, columns) scores per cell, with zeros beyond the last document; each is overwritten by the next."""
+    @property
+    def documents(self) -> int:
+        """How many documents the piece has."""
+        return len(self._documents)
+
+    def tiles(self, rows: range, columns: range, room: Tensor) -> Iterator[Tensor]:
+        """(rows, columns) scores per cell, with zeros beyond the last document; each is overwritten by the next.
+
+        `room`: (2, rows, columns) float32 to compute in.
+        """
         queries = self._queries[rows.start : rows.stop]
         missing = columns.stop - len(self._documents)
         documents = self._documents[columns.start : columns.stop]
         if missing > 0:
             documents = nn.functional.pad(documents, (0, 0, 0, missing))
-        products = torch.zeros(len(rows), len(columns), device=queries.device)
-        scores = torch.empty_like(products) if self._scales else products
+        products, scores = room
         for number, (start, stop) in enumerate(self._blocks):
-            products.addmm_(queries[:, start:stop], documents[:, start:stop].T)
-            if self._scales is not None:
-                query_scale, document_scale = self._scales[number]
-                document_scale = document_scale[columns.start : columns.stop]
-                document_scale = nn.functional.pad(document_scale, (0, max(missing, 0)))
-                torch.mul(products, document_scale, out=scores)
-                scores.mul_(query_scale[rows.start : rows.stop, None])
-            yield scores
+            block = documents[:, start:stop].T
+            if number == 0:
+                torch.mm(queries[:, :stop], block, out=products)
+            else:
+                products.addmm_(queries[:, start:stop], block)
+            if self._scales is None:
+                yield products
+                continue
+            query_scale, document_scale = self._scales[number]
+            document_scale = document_scale[columns.start : columns.stop]
+            document_scale = nn.functional.pad(document_scale, (0, max(missing, 0)))
+            torch.mul(products, document_scale, out=scores)
+            yield scores.mul_(query_scale[rows.start : rows.stop, None])
 
     def _refuse_not_finite(self) -> None:
-        for start in range(0, len(self._documents), 1024):
-            for number, scores in enumerate(self.tiles(range(len(self._queries)), range(start, start + 1024))):
+        rows, columns = range(len(self._queries)), 1024
+        room = torch.empty(2, len(rows), columns, device=self._queries.device)
+        for start in range(0, len(self._documents), columns):
+            for number, scores in enumerate(self.tiles(rows, range(start, start + columns), room)):
                 if not torch.isfinite(scores).all():
                     raise self._error(number, "a score that is not a finite number")
 
@@ -215,13 +251,40 @@ def _largest_magnitude(values: Tensor) -> float:
     return max(-float(low), float(high))
 
 
+def _side_by_side(work: Sequence[Callable[[], None]], threads: int) -> None:
+    """Does pieces of work in `threads` threads."""
+    if threads == 1:
+        for one in work:
+            one()
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(one) for one in work]:
+            done.result()
+
+
 @contextmanager
-def _exact_float32(device: torch.device) -> Iterator[None]:
-    """Matrix products in true float32: no TF32, no bfloat16 passes, no autocast."""
+def _alone(threads: int) -> Iterator[None]:
+    """Torch computes with one thread in each of `threads`: faster than with all of them on one tile after another.
+
+    Nothing in between may use more: OpenMP's threads stay awake for a while and take a core from the others.
+    """
+    if threads == 1:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """Matrix products in true float32: no TF32, no bfloat16 passes."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.autocast(device.type, enabled=False):
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(before)

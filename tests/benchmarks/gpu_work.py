@@ -77,18 +77,18 @@ def encoder_of(shape: Shape, device: torch.device) -> Encoder:
 
 
 def encode_ours(shape: Shape, device: torch.device, passages: list[Tensor], found: dict[str, Any]) -> Way:
-    """All layers of every passage, as the evaluation encodes."""
+    """All layers of every passage, as an evaluation with `encode_precision: bf16` encodes."""
     encoder = encoder_of(shape, device).eval()
+    encoder.computed_in = torch.bfloat16
     layers = list(range(1, shape.layers + 1))
     piece = 4096  # as the corpus pass: embeddings at all layers are held for a piece only
 
     @torch.inference_mode()
     def way() -> None:
         last = []
-        with torch.autocast(device.type, torch.bfloat16):
-            for start in range(0, len(passages), piece):
-                pooled = encoder.embed(passages[start : start + piece], layers, default_tokens_per_forward(device))
-                last.append(pooled[-1:].cpu())
+        for start in range(0, len(passages), piece):
+            pooled = encoder.embed(passages[start : start + piece], layers, default_tokens_per_forward(device))
+            last.append(pooled[-1:].cpu())
         found["ours"] = torch.cat(last, dim=1)
 
     return way

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from matryobench.errors import InputError
 from matryobench.models.encoder import length_batches, pool
 from matryobench.models.export import export
-from matryobench.models.folders import load_encoder, load_tokenizer, read_settings, save_encoder
+from matryobench.models.folders import encoder_identity, load_encoder, load_tokenizer, read_settings, save_encoder
 
 TEXTS = ["the dog sees the cat", "a ball", "the small man runs not the red house", "cat"]
 
@@ -83,10 +84,39 @@ def test_length_batches_cover_all_in_order_within_the_budget(lengths: list[int],
     assert all(len(batch) == 1 or len(batch) * ordered[batch.start] <= budget for batch in batches)
 
 
+def test_what_was_encoded_otherwise_is_not_taken_for_the_same(tiny_bert: Path, tmp_path: Path) -> None:
+    """Unfinished searches and finished mteb sets go on by this identity."""
+    shutil.copytree(tiny_bert, tmp_path / "same")
+    shutil.copytree(tiny_bert, tmp_path / "other")
+    (tmp_path / "other" / "config.json").write_text("{}", encoding="utf-8")
+    one = encoder_identity(tiny_bert, "fp32")
+    assert encoder_identity(tmp_path / "same", "fp32") == one
+    others = {encoder_identity(tiny_bert, precision) for precision in ("bf16", "fp16")}
+    assert len(others | {one, encoder_identity(tmp_path / "other", "fp32")}) == 4
+
+
 def test_mean_pooling_ignores_padding() -> None:
     states = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]]])
     assert pool(states, torch.tensor([[1, 1, 0]]), "mean").tolist() == [[2.0, 3.0]]
     assert pool(states, torch.tensor([[1, 1, 0]]), "cls").tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_moves_embeddings_by_its_rounding_and_pools_in_float32(
+    tiny_bert: Path, dtype: torch.dtype
+) -> None:
+    encoder = load_encoder(tiny_bert, "mean").eval()
+    texts = [torch.tensor(ids) for ids in load_tokenizer(tiny_bert)(TEXTS)["input_ids"]]
+    with torch.no_grad():
+        whole = encoder.embed(texts, [1, 4], 1000)
+        encoder.computed_in = dtype
+        half, apart = encoder.embed(texts, [1, 4], 1000), encoder.embed(texts, [1, 4], 1)
+        encoder.computed_in = None
+        assert torch.equal(encoder.embed(texts, [1, 4], 1000), whole)
+    assert half.dtype == torch.float32 and not torch.equal(half, half.to(dtype).float())
+    largest = float((half - whole).abs().max() / whole.abs().max())
+    assert 0 < largest < 8 * torch.finfo(dtype).eps
+    assert torch.allclose(half, apart, atol=8 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

@@ -124,6 +124,26 @@ def test_truncated_runs_take_their_share_of_the_layers(retrieval: Plan) -> None:
     assert deep / shallow == pytest.approx(6, rel=1e-3)
 
 
+def test_evaluating_in_half_precision_exchanges_the_encoder_s_operations_alone(retrieval: Plan) -> None:
+    task = retrieval.retrieval.model_copy(update={"encode_precision": "bf16"})
+    half = Plan(retrieval.experiment.model_copy(update={"retrieval": task}), retrieval.place)
+    jobs = [
+        {job.name: job.amounts for job in estimate(plan, True).jobs if job.stage == "evaluate"}
+        for plan in (retrieval, half)
+    ]
+    exchanged = {"full_operations": "half_operations"}
+    assert jobs[1] == {
+        name: {exchanged.get(quantity, quantity): value for quantity, value in amounts.items()}
+        for name, amounts in jobs[0].items()
+    }
+    assert any("half_operations" in amounts for amounts in jobs[1].values())
+    seconds = [
+        sum(PROFILES["h100"].seconds_of(job) for job in estimate(plan, True).jobs if job.stage == "evaluate")
+        for plan in (retrieval, half)
+    ]
+    assert seconds[1] < seconds[0] / 3
+
+
 def test_requests_have_room_and_a_floor(demo: Plan) -> None:
     job = estimate(demo, False).by_name["train", demo.runs[0].run_id]
     need = job_need(demo, "train", demo.runs[0].run_id)

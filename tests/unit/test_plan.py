@@ -238,6 +238,9 @@ def test_mteb_runs_are_trained_as_sts_and_read_the_tables_of_their_sets(tmp_path
     other = load(tmp_path, sts=None, seeds=[1], mteb={**MTEB, "instructions": {"classification": "tell:"}})
     assert plan.settings_hash(ff) == other.settings_hash(other.run(ff.run_id))
     assert plan.evaluation_hash(ff) != other.evaluation_hash(other.run(ff.run_id))
+    half = load(tmp_path, sts=None, seeds=[1], mteb={**MTEB, "encode_precision": "bf16"})
+    assert plan.settings_hash(ff) == half.settings_hash(half.run(ff.run_id))
+    assert plan.evaluation_hash(ff) != half.evaluation_hash(half.run(ff.run_id))
     before = plan.evaluation_hash(ff)
     plan.collections["demo-search"] = replace(plan.collections["demo-search"], exclude_own_id=True)
     assert plan.evaluation_hash(ff) != before

@@ -105,6 +105,28 @@ def test_equal_scores_are_ordered_by_document_number_also_at_the_last_place() ->
     assert merge(parts).documents[0].tolist() == [[4, 2, 3], [0, 1, 6]]
 
 
+@pytest.mark.parametrize("count", [5, 37, 200])
+def test_threads_side_by_side_find_what_one_finds_and_leave_torch_as_it_was(count: int) -> None:
+    """Whole numbers, whose products round nowhere: equal to the last bit and the last tie."""
+    generator = torch.Generator().manual_seed(9)
+    queries, documents = ({1: torch.randint(-3, 4, (size, 24), generator=generator).float()} for size in (count, 500))
+    excluded = torch.randint(-1, 500, (count,), generator=generator)
+    cells, pieces, found = [(1, 1, dim) for dim in DIMS], [(0, 300), (300, 500)], []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(search(queries, documents, cells, 20, pieces=pieces, excluded=excluded, tile=None))
+            assert torch.get_num_threads() == threads
+            with pytest.raises(InputError, match="not a finite number"):
+                search(queries, {1: documents[1] * float("nan")}, cells, 20)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert torch.equal(found[0].documents, other.documents) and torch.equal(found[0].scores, other.scores)
+
+
 def test_equal_documents_have_equal_scores_wherever_they_stand() -> None:
     """A matrix product may round by position; the fixed, padded tiles keep equal rows equal, so ties stay ties."""
     generator = torch.Generator().manual_seed(4)

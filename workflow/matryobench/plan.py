@@ -220,6 +220,8 @@ class Plan:
         """Short hash of what determines the run's evaluation, besides its inputs."""
         task = self.tasks[run.task]
         settings: dict[str, Any] = {"cells": run.evaluated, "sets": task.evaluate}
+        if task.encode_precision != "fp32":
+            settings["encode_precision"] = task.encode_precision
         if isinstance(task, StsTask):
             settings["max_length"] = task.max_length
         elif isinstance(task, MtebTask):

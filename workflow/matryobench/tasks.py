@@ -143,6 +143,11 @@ class Task(Settings):
     baselines: list[str] = Field(
         ["bert-s", "bert"], description="Methods to draw differences from, where they are run."
     )
+    encode_precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Precision of the encoder in evaluation; pooling and scores are float32 always. bf16 and fp16 are"
+        " several times faster on a GPU, and move scores by their rounding.",
+    )
     published: Literal["sts", "retrieval", "starbucks"] | None = Field(
         None,
         description="Published numbers that the task's grid is compared with; on a backbone of another shape by relative"

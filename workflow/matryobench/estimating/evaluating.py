@@ -41,26 +41,31 @@ def evaluation_jobs(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu
 
 
 def encoding(
-    shape: EncoderShape, texts: Texts, layers: int, gpu: bool, padding: float = budgets.PADDING
+    shape: EncoderShape,
+    texts: Texts,
+    layers: int,
+    gpu: bool,
+    precision: str = "fp32",
+    padding: float = budgets.PADDING,
 ) -> dict[str, float]:
-    """Amounts of one pass of texts through `layers` layers, in float32, sorted by length."""
+    """Amounts of one pass of texts through `layers` layers, sorted by length."""
     padded = texts.scaled(padding)
     passes = budgets.passes(padded.tokens, budgets.tokens_per_forward(gpu, None)) if texts.count else 0
     return {
-        "full_operations": operations.forward(shape, padded, layers),
+        "full_operations" if precision == "fp32" else "half_operations": operations.forward(shape, padded, layers),
         "layer_passes": float(passes * (layers + 1)),
         "elements": padded.tokens * (layers + 1) * shape.hidden,
     }
 
 
 def searching(
-    shape: EncoderShape, queries: Texts, documents: Texts, layers: int, run: Run, gpu: bool
+    shape: EncoderShape, queries: Texts, documents: Texts, layers: int, run: Run, gpu: bool, precision: str
 ) -> dict[str, float]:
     """Amounts of one search: queries and documents encoded, all cells scored in one pass over the documents."""
     widest: dict[int, int] = {}
     for layer, dim in run.evaluated:
         widest[layer] = max(dim, widest.get(layer, 0))
-    amounts = encoding(shape, queries + documents, layers, gpu)
+    amounts = encoding(shape, queries + documents, layers, gpu, precision)
     amounts["search_operations"] = sum(
         operations.search(queries.count, documents.count, dim) for dim in widest.values()
     )
@@ -75,7 +80,11 @@ def _sts(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: bool) -> 
         texts += sizes.distinct(name, task.max_length)
         pairs += sizes.rows(name)
     cells = len(run.evaluated)
-    amounts = {"start_model": 1.0, **encoding(shape, texts, layers, gpu), "items": float(pairs * cells)}
+    amounts = {
+        "start_model": 1.0,
+        **encoding(shape, texts, layers, gpu, task.encode_precision),
+        "items": float(pairs * cells),
+    }
     held = 4.0 * texts.count * len({layer for layer, _ in run.evaluated}) * shape.hidden + 20.0 * pairs * cells
     after: list[tuple[str, object]] = [("tokenise", (name, str(task.max_length))) for name in task.evaluate]
     return _job(shape, run, amounts, texts, held, ITEM_BYTES * pairs * cells, after, gpu, layers)
@@ -104,7 +113,7 @@ def _retrieval(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: boo
         asked += queries.count
         for number in range(count if count > 1 else 0):
             share = documents.scaled(_share(plan, documents, number, count))
-            amounts = {"start_model": 1.0, **searching(shape, queries, share, layers, run, gpu)}
+            amounts = {"start_model": 1.0, **searching(shape, queries, share, layers, run, gpu, task.encode_precision)}
             amounts["rows"], amounts["written"] = documents.count / 10, ranked
             yield _job(
                 shape,
@@ -121,7 +130,7 @@ def _retrieval(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: boo
             )
             after.append(("search", (run.run_id, corpus, number)))
         if count == 1:
-            for name, value in searching(shape, queries, documents, layers, run, gpu).items():
+            for name, value in searching(shape, queries, documents, layers, run, gpu, task.encode_precision).items():
                 whole[name] = whole.get(name, 0.0) + value
             encoded += queries + documents
         whole["rows"] = whole.get("rows", 0.0) + documents.count / 10  # ids alone are read
@@ -159,13 +168,13 @@ def _mteb(plan: Plan, sizes: Sizes, shape: EncoderShape, run: Run, gpu: bool) ->
         queries = sizes.queries(name, task.max_length, leading(name, "retrieval", "query"))
         documents = sizes.corpus(found.corpus, task.max_length, leading(name, "retrieval", "passage"))
         texts, held, searched = texts + queries + documents, max(held, documents.count), searched + queries.count
-        for quantity, value in searching(shape, queries, documents, 0, run, gpu).items():
+        for quantity, value in searching(shape, queries, documents, 0, run, gpu, "fp32").items():
             if quantity in ("search_operations", "scores"):
                 # mteb searches every cell by itself, up to its own width.
                 amounts[quantity] = amounts.get(quantity, 0.0) + value
         rows += documents.count
         after += [("fetch_data", part) for part in (found.corpus, found.queries, found.qrels)]
-    amounts |= encoding(shape, texts, layers, gpu)
+    amounts |= encoding(shape, texts, layers, gpu, task.encode_precision)
     amounts |= {
         "tokenised": texts.tokens,
         "rows": rows,

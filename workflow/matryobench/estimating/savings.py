@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matryobench.estimating.devices import Device
     from matryobench.plan import Plan, Run
 
-ENCODED = ("full_operations", "layer_passes", "elements")
+ENCODED = ("full_operations", "half_operations", "layer_passes", "elements")
 """What evaluation takes for encoding texts."""
 
 
@@ -114,7 +114,7 @@ def _full_depth(plan: Plan, found: Estimate, job: Job) -> Job:
     run = plan.run(str(job.key)) if job.rule == "train" else _run_of(plan, job)
     if run is None or run.layers is None or run.layers == whole:
         return job
-    return _scaled(job, (*ENCODED, "half_operations"), whole / run.layers)
+    return _scaled(job, ENCODED, whole / run.layers)
 
 
 def _scaled(job: Job, names: Iterable[str], factor: float) -> Job:

@@ -36,7 +36,6 @@ IN_MEMORY = 2 * 1024**3
 """Bytes of embeddings that are held in memory; more of them are written to the disk and mapped."""
 
 SIDES: dict[PromptType, Side] = {PromptType.query: "query", PromptType.document: "passage"}
-# Families whose first position has the number pad_token_id + 1, so that as many fewer can be used.
 
 
 class GridEmbeddings:

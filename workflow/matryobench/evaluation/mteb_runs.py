@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class MtebSettings:
     """How an encoder is evaluated.
 
-    name: what mteb's results call the model; identity: a hash of its weights, which is its revision there;
+    name: what mteb's results call the model; identity: a hash of its weights and their precision, which is its revision there;
     instructions: see `evaluation.instructions`; normalise: scale embeddings to length 1 at full width before they are cut.
     """
 
@@ -70,16 +70,14 @@ def evaluate_mteb_run(
 
     Writes `out`/items.parquet. Returns the results in the config's order and, per set, what was evaluated and its cost.
     """
-    from matryobench.files import folder_sha256
-    from matryobench.models.folders import load_tokenizer, read_settings
-    from matryobench.plan import digest
+    from matryobench.models.folders import encoder_identity, load_tokenizer, read_settings
 
     task = plan.mteb
     settings = MtebSettings(
         cells=run.evaluated,
         max_length=task.max_length,
         name=run.run_id,
-        identity=digest(folder_sha256(model)),
+        identity=encoder_identity(model, task.encode_precision),
         instructions=task.instructions,
         normalise=read_settings(model).normalised,
     )

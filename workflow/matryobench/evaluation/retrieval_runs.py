@@ -14,8 +14,7 @@ from matryobench.evaluation.metrics import qrels_of, write_trec_run
 from matryobench.evaluation.rankings import Rankings, SearchCell, merge, read_rankings, write_rankings
 from matryobench.evaluation.retrieval import SetScores, evaluate_rankings, search_corpus
 from matryobench.evaluation.searches import JudgedSet, Search, load_search
-from matryobench.files import folder_sha256
-from matryobench.plan import digest
+from matryobench.models.folders import encoder_identity
 from matryobench.tasks import RetrievalRecipe
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 class SearchSettings:
     """How a model searches: its cells, similarity, list length, and where a killed search goes on from.
 
-    identity: a hash of the model, without which nothing can be resumed; work: folder of unfinished searches.
+    identity: a hash of the model and how it encodes, without which nothing can be resumed; work: folder of unfinished searches.
     """
 
     cells: tuple[SearchCell, ...]
@@ -45,7 +44,7 @@ def run_settings(plan: Plan, run: Run, encoder: Encoder, model: Path, work: Path
     assert isinstance(recipe, RetrievalRecipe)
     fixed = plan.variant(run).documents == "last"
     cells = tuple((layer, encoder.depth if fixed else layer, dim) for layer, dim in run.evaluated)
-    identity = digest(folder_sha256(model))  # not run.json's, which holds times
+    identity = encoder_identity(model, plan.retrieval.encode_precision)
     return SearchSettings(cells, recipe.base.similarity, plan.retrieval.top_k, identity, work)
 
 

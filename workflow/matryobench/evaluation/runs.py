@@ -14,7 +14,7 @@ from matryobench.errors import InputError
 from matryobench.files import sha256_of, write_json
 from matryobench.job_inputs import evaluation_files
 from matryobench.models.folders import device_of, load_encoder
-from matryobench.provenance import config_hash, environment, peak_memory_mb
+from matryobench.provenance import DTYPES, config_hash, environment, peak_memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def evaluate_run(plan: Plan, run: Run, model: Path, files: Path, out: Path) -> N
         "evaluation_hash": plan.evaluation_hash(run),
         "config_hash": config_hash(plan.experiment),
         "outputs": {name: sha256_of(out / name) for name in ("cells.parquet", "cells.csv", "items.parquet")},
-        "dtype": "float32",  # scoring is exact, whatever the training's precision
+        "dtype": DTYPES[plan.tasks[run.task].encode_precision],  # the encoder's; scoring is in float32 always
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "wall_seconds": round(time.perf_counter() - began, 3),
@@ -75,6 +75,8 @@ def search_shard(
 def _encoder(plan: Plan, run: Run, model: Path) -> Encoder:
     encoder = load_encoder(model, plan.recipe(run).pooling)
     encoder.to(device_of())
+    precision = plan.tasks[run.task].encode_precision
+    encoder.computed_in = None if precision == "fp32" else getattr(torch, DTYPES[precision])
     return encoder
 
 

@@ -7,6 +7,7 @@ first d coordinates.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,8 @@ class Encoder(nn.Module):
 
     Families whose last hidden state passes a final norm (ModernBERT) get that norm on every layer read, because that
     is what an encoder truncated to this layer gives; for all others a layer's embedding is hidden_states[l] pooled.
+
+    computed_in: where it is set, `embed` runs the backbone under autocast to this type; pooling is float32.
     """
 
     backbone: Any  # a transformers model, which has a config and saves itself
@@ -40,6 +43,7 @@ class Encoder(nn.Module):
         self.pad_token_id = pad_token_id
         self.depth: int = backbone.config.num_hidden_layers
         self.width: int = backbone.config.hidden_size
+        self.computed_in: torch.dtype | None = None
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, layers: Sequence[int], skip: Tensor | None = None
@@ -58,6 +62,8 @@ class Encoder(nn.Module):
         pooled = []
         for layer in layers:
             states = output.hidden_states[layer]
+            if self.computed_in is not None:
+                states = states.float()
             if final_norm is not None and 0 < layer < self.depth:  # the last one has passed it already
                 states = final_norm(states)
             pooled.append(pool(states, pooled_mask, self.pooling))
@@ -97,10 +103,15 @@ class Encoder(nn.Module):
             mask = (torch.arange(input_ids.shape[1]) < sizes[:, None]).long()
             skip = None if left_out is None else left_out[indices].to(device)
             inputs = (input_ids.long().to(device), mask.to(device), layers, skip)
-            pieces.append(checkpoint(self, *inputs, use_reentrant=False) if cache_gradients else self(*inputs))
+            with self._precision(device):
+                pieces.append(checkpoint(self, *inputs, use_reentrant=False) if cache_gradients else self(*inputs))
         inverse = torch.empty(len(order), dtype=torch.long)
         inverse[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(pieces, dim=1)[:, inverse.to(device)]
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Autocast to `computed_in`; without it what surrounds the call, mixed precision of training included."""
+        return torch.autocast(device.type, self.computed_in) if self.computed_in else nullcontext()
 
 
 def default_tokens_per_forward(device: torch.device) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matryobench.errors import InputError
-from matryobench.files import atomic_path, inside, write_json
+from matryobench.files import atomic_path, folder_sha256, inside, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -248,6 +248,14 @@ def load_tokenizer(folder: Path) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{weights}: no tokenizer could be loaded ({reason}); add its tokenizer files.") from None
+
+
+def encoder_identity(folder: Path, precision: str) -> str:
+    """A hash of what a model's embeddings follow from besides the texts: its files, and `precision` if not "fp32"."""
+    from matryobench.plan import digest
+
+    files = folder_sha256(folder)  # not run.json's, which holds times
+    return digest(files) if precision == "fp32" else digest([files, precision])
 
 
 @contextmanager

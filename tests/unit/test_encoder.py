@@ -101,6 +101,29 @@ def test_mean_pooling_ignores_padding() -> None:
     assert pool(states, torch.tensor([[1, 1, 0]]), "cls").tolist() == [[1.0, 2.0]]
 
 
+def test_threads_divide_the_passes_of_inference_and_never_those_with_dropout(tiny_bert: Path) -> None:
+    encoder = load_encoder(tiny_bert, "mean").eval()
+    texts = [torch.tensor(ids) for ids in load_tokenizer(tiny_bert)(TEXTS * 5)["input_ids"]]
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            for mode in (torch.no_grad, torch.inference_mode):
+                with mode():
+                    found.append(encoder.embed(texts, [1, 4], 16).numpy())
+            with torch.no_grad():
+                torch.manual_seed(3)
+                found.append(encoder.train().embed(texts, [1, 4], 16).numpy())
+            encoder.eval()
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, several = found[:3], found[3:]
+    assert all(np.abs(left - right).max() < 1e-6 for left, right in zip(one, several, strict=True))
+    assert np.abs(one[2] - one[0]).max() > 1e-3  # dropout did something
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_moves_embeddings_by_its_rounding_and_pools_in_float32(
     tiny_bert: Path, dtype: torch.dtype

@@ -9,8 +9,7 @@ size and order and are not kept, so memory depends on queries, cells and k and n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from matryobench.errors import InputError
 from matryobench.evaluation.rankings import MAX_DOCUMENTS, Rankings, SearchCell, from_keys
 from matryobench.evaluation.running import RunningBest
+from matryobench.threads import alone, side_by_side
 
 Similarity = Literal["dot", "cosine"]
 
@@ -43,9 +43,12 @@ class TileSize:
             raise ValueError(f"a tile of {self.documents} documents: give a power of two of at least 64")
 
 
-def default_tile(device: torch.device) -> TileSize:
-    """On CPU small enough to stay in the cache, on a GPU large enough to fill it."""
-    return TileSize(512, 1024) if device.type == "cpu" else TileSize(8192, 4096)
+def default_tile(device: torch.device, queries: int) -> TileSize:
+    """On CPU a tile for every thread, small enough to stay in its cache; on a GPU large enough to fill it."""
+    if device.type != "cpu":
+        return TileSize(8192, 4096)
+    rows = min(512, max(32, math.ceil(queries / torch.get_num_threads())))
+    return TileSize(rows, 1024 if rows > 256 else 2048)
 
 
 class TopK:
@@ -71,10 +74,10 @@ class TopK:
         some = queries[cells[0][0]]
         self.cells, self.k, self.similarity, self.place = tuple(cells), k, similarity, place
         self._device, self._count = some.device, len(some)
-        tile = tile or default_tile(self._device)
+        tile = tile or default_tile(self._device, self._count)
         self._columns = tile.documents
         self._threads = torch.get_num_threads() if self._device.type == "cpu" else 1
-        tiles = max(min(self._threads, math.ceil(self._count / 8)), math.ceil(self._count / tile.queries))
+        tiles = max(1, math.ceil(self._count / tile.queries))
         self._rows = math.ceil(self._count / tiles / 8) * 8  # of one size, so that little of the work is padding
         self._starts = range(0, self._count, self._rows)
         padding = self._rows * len(self._starts) - self._count
@@ -119,7 +122,7 @@ class TopK:
 
         Raises InputError where a score is not a finite number: a damaged model, or under cosine a zero vector.
         """
-        with _exact_float32(), _alone(self._threads):
+        with _exact_float32(), alone(self._threads):
             for (query_layer, layer), running in self._running.items():
                 piece = documents[layer].to(self._device, torch.float32)
                 if first < 0 or first + len(piece) > MAX_DOCUMENTS:
@@ -130,9 +133,8 @@ class TopK:
                     partial(self._add_to_tile, pair, tile, start, first)
                     for tile, start in zip(running, self._starts, strict=True)
                 ]
-                _side_by_side(work, self._threads)
+                side_by_side(work, self._threads)
 
-    @torch.no_grad()
     def _add_to_tile(self, pair: _PairScores, running: RunningBest, start: int, first: int) -> None:
         """Scores a piece of documents for the tile of queries from `start` on."""
         with torch.autocast(self._device.type, enabled=False):  # a thread has its own
@@ -249,34 +251,6 @@ def _largest_magnitude(values: Tensor) -> float:
     """NaN where there is a NaN."""
     low, high = torch.aminmax(values)
     return max(-float(low), float(high))
-
-
-def _side_by_side(work: Sequence[Callable[[], None]], threads: int) -> None:
-    """Does pieces of work in `threads` threads."""
-    if threads == 1:
-        for one in work:
-            one()
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(one) for one in work]:
-            done.result()
-
-
-@contextmanager
-def _alone(threads: int) -> Iterator[None]:
-    """Torch computes with one thread in each of `threads`: faster than with all of them on one tile after another.
-
-    Nothing in between may use more: OpenMP's threads stay awake for a while and take a core from the others.
-    """
-    if threads == 1:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 METRIC = "spearman_cosine"
 
+PASSES = 64
+"""Forward passes of the encoder between two reports of progress."""
+
 
 @dataclass(frozen=True)
 class SetResult:
@@ -83,8 +86,9 @@ def encode(
         from tqdm import tqdm
 
         bar = tqdm(total=len(texts), desc="encode", unit="text")
-    for batch in batches:
-        chosen = [order[position] for position in batch]
+    for first in range(0, len(batches), PASSES):
+        group = batches[first : first + PASSES]
+        chosen = order[group[0].start : group[-1].stop]
         left_out = None if skips is None else [skips[index] for index in chosen]
         pooled = encoder.embed([texts[index] for index in chosen], layers, tokens_per_forward, skips=left_out)
         out[:, chosen] = pooled.float().cpu().numpy()

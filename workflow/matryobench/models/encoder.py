@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from matryobench.threads import alone, side_by_side
 
 Pooling = Literal["mean", "cls"]
 
@@ -82,7 +85,8 @@ class Encoder(nn.Module):
         skips: (n,) leading tokens of each that mean pooling leaves out, always fewer than it has (ValueError); None: none.
 
         Sequences are sorted by length and cut into forward passes of at most `tokens_per_forward` padded tokens, so
-        that little of the work is padding; the result differs from one padded batch only by rounding.
+        that little of the work is padding; the result differs from one padded batch only by rounding. Without gradients
+        and on a CPU the passes are divided among torch's threads.
 
         With `cache_gradients` (GradCache, arXiv 2101.06983) no activations are kept between the passes: the backward
         pass runs each of them again, with the same dropout, from the gradient of its embeddings. Loss and gradients are
@@ -94,8 +98,8 @@ class Encoder(nn.Module):
         if left_out is not None and any(skip >= size for skip, size in zip(left_out.tolist(), lengths, strict=True)):
             raise ValueError("a text is skipped to its end; at least one token must be pooled")
         order = sorted(range(len(texts)), key=lambda index: -lengths[index])
-        pieces = []
-        for batch in length_batches([lengths[index] for index in order], tokens_per_forward):
+
+        def embed_batch(batch: range) -> Tensor:
             indices = [order[position] for position in batch]
             chosen = [texts[index] for index in indices]
             input_ids = nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=self.pad_token_id)
@@ -104,7 +108,18 @@ class Encoder(nn.Module):
             skip = None if left_out is None else left_out[indices].to(device)
             inputs = (input_ids.long().to(device), mask.to(device), layers, skip)
             with self._precision(device):
-                pieces.append(checkpoint(self, *inputs, use_reentrant=False) if cache_gradients else self(*inputs))
+                pooled: Tensor = checkpoint(self, *inputs, use_reentrant=False) if cache_gradients else self(*inputs)
+            return pooled
+
+        work = [
+            partial(embed_batch, batch)
+            for batch in length_batches([lengths[index] for index in order], tokens_per_forward)
+        ]
+        # Batches that nothing is learnt from are independent of each other.
+        apart = device.type == "cpu" and len(work) > 1 and not (torch.is_grad_enabled() or self.training)
+        threads = torch.get_num_threads() if apart else 1
+        with alone(threads):
+            pieces = side_by_side(work, threads)
         inverse = torch.empty(len(order), dtype=torch.long)
         inverse[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(pieces, dim=1)[:, inverse.to(device)]

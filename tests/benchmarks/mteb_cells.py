@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import Agreement, Growth, Outcome, Setting, Target, alternate, median_seconds, peak_mb, row, timed
+from harness import (
+    Agreement,
+    Growth,
+    Outcome,
+    Pairs,
+    Row,
+    Setting,
+    Target,
+    alternate,
+    median_seconds,
+    peak_mb,
+    row,
+    timed,
+)
 from materials import Texts, load_grid, load_peer, model_folder
 
 from matryobench.evaluation.mteb_runs import MtebSettings, evaluate_mteb
@@ -19,64 +31,80 @@ from matryobench.models.folders import read_settings
 
 
 def run(setting: Setting) -> Outcome:
-    """A row for a classification set and one for a collection; growth with the cells."""
-    import mteb
-
+    """A row for a classification set and one for a whole collection; growth with the cells and with the documents."""
     texts, model, peer = Texts(setting), load_grid(), load_peer()
     model = replace(model, max_length=setting.size(model.max_length, 8))
     peer.max_seq_length = model.max_length
-    outcome = Outcome()
-    for tables in (texts.classification(setting.size(2000, 60)), texts.collection(setting.size(400, 20))):
-        ours = _ours(model, tables)
-        told: dict[str, float] = {}
-
-        def theirs(tables: Tables = tables, told: dict[str, float] = told) -> None:
-            task = table_task(tables)
-            found = mteb.evaluate(
-                peer,
-                task.task,
-                cache=None,
-                co2_tracker=False,
-                show_progress_bar=False,
-                encode_kwargs={"show_progress_bar": False},
-            ).task_results[0]
-            told["score"] = float(found.scores[task.split][0]["main_score"])
-
-        cells = tuple(model.cells[-7:] if setting.quick else model.cells)
-        result: dict[str, Any] = {}
-
-        def grid(
-            ours: Callable[..., Any] = ours, cells: tuple[Cell, ...] = cells, result: dict[str, Any] = result
-        ) -> None:
-            result["grid"] = ours(cells)
-
-        pairs = alternate(grid, theirs, setting.repeats, warm_up=not setting.quick)
-        found = result["grid"]
-        apart = abs(float(found.values[-1]) - told["score"])
-        outcome.rows.append(row(
-            f"mteb, all cells: {tables.family}", f"{tables.name}, {found.facts['texts_encoded']} texts, {len(cells)} cells",
-            "one mteb run of the full model by SentenceTransformer", pairs, Target("share", 1.15),
-            agreement=Agreement(f"score of the full cell {found.values[-1]:.4f}, within {apart:.0e}", apart < 1e-4),
-            ours_mb=peak_mb(grid), peer_mb=peak_mb(theirs),
-        ))  # fmt: skip
-        rows = []
-        for some in (cells[-1:], cells[-len(cells) // 6 :], cells):
-            costs, encoding = [], 0.0
-            for _ in range(setting.repeats):
-                costs.append(timed(lambda some=some, ours=ours, result=result: result.update(part=ours(some))))
-                encoding = result["part"].facts["encode_seconds"]
-            rows.append((len(some), round(median_seconds(costs), 2), round(encoding, 2)))
-        heads = ("cells", "seconds", "of which encoding (last run)")
-        outcome.growth.append(Growth(f"mteb {tables.family} ({tables.name}) by cells", heads, rows))
-    return outcome
+    cells = tuple(model.cells[-7:] if setting.quick else model.cells)
+    ways = [
+        _Ways(model, peer, tables, cells)
+        for tables in (texts.classification(setting.size(2000, 60)), texts.collection(setting.size(10**6, 20)))
+    ]
+    classified, searched = ways
+    pairs = alternate(classified.ours, classified.theirs, setting.repeats, warm_up=not setting.quick)
+    rows = [classified.row(pairs, ours_mb=peak_mb(classified.ours), peer_mb=peak_mb(classified.theirs))]
+    pairs = alternate(searched.ours, searched.theirs, 1, warm_up=False)  # a whole task takes minutes
+    rows.append(searched.row(pairs))
+    by_cells = []
+    for some in (cells[-1:], cells[-len(cells) // 6 :], cells):
+        part = _Ways(model, peer, classified.tables, some)
+        costs, encoding = [], 0.0
+        for _ in range(setting.repeats):
+            costs.append(timed(part.ours))
+            encoding = part.found.facts["encode_seconds"]
+        by_cells.append((len(some), round(median_seconds(costs), 2), round(encoding, 2)))
+    by_documents = []
+    for count in (0, setting.size(1000, 5)):
+        part = _Ways(model, peer, texts.collection(count), cells)
+        by_documents.append(part.costs(alternate(part.ours, part.theirs, 1, warm_up=False)))
+    by_documents.append(searched.costs(pairs))
+    return Outcome(rows, [
+        Growth(f"mteb classification ({classified.tables.name}) by cells",
+               ("cells", "seconds", "of which encoding (last run)"), by_cells),
+        Growth(f"mteb retrieval ({searched.tables.name}, {len(cells)} cells) by texts, one run each",
+               ("texts", "all cells, s", "one run of the full model, s", "ratio"), by_documents),
+    ])  # fmt: skip
 
 
-def _ours(model: Model, tables: Tables) -> Callable[[tuple[Cell, ...]], Any]:
-    def evaluate(cells: tuple[Cell, ...]) -> Any:
+class _Ways:
+    """Ours on some cells and the peer, on one task; `found` and `score` are their last results."""
+
+    def __init__(self, model: Model, peer: Any, tables: Tables, cells: tuple[Cell, ...]) -> None:
+        self.model, self.peer, self.tables, self.cells = model, peer, tables, cells
+        self.found: Any = None
+        self.score = 0.0
+
+    def ours(self) -> None:
+        """All cells through the adapter."""
         normalise = read_settings(model_folder()).normalised
-        settings = MtebSettings(cells, model.max_length, "benchmark", "none", normalise=normalise)
+        settings = MtebSettings(self.cells, self.model.max_length, "benchmark", "none", normalise=normalise)
         with tempfile.TemporaryDirectory() as out:
-            (result,) = evaluate_mteb(model.encoder, model.tokenizer, [lambda: tables], settings, Path(out))
-        return result
+            encoder, tokenizer = self.model.encoder, self.model.tokenizer
+            (self.found,) = evaluate_mteb(encoder, tokenizer, [lambda: self.tables], settings, Path(out))
 
-    return evaluate
+    def theirs(self) -> None:
+        """mteb's own run of the full model."""
+        import mteb
+
+        task = table_task(self.tables)
+        found = mteb.evaluate(
+            self.peer, task.task, cache=None, co2_tracker=False, show_progress_bar=False,
+            encode_kwargs={"show_progress_bar": False},
+        ).task_results[0]  # fmt: skip
+        self.score = float(found.scores[task.split][0]["main_score"])
+
+    def row(self, pairs: Pairs, **memory: float) -> Row:
+        """The row of the comparison."""
+        apart = abs(float(self.found.values[-1]) - self.score)
+        return row(
+            f"mteb, all cells: {self.tables.family}",
+            f"{self.tables.name}, {self.found.facts['texts_encoded']} texts, {len(self.cells)} cells",
+            "one mteb run of the full model by SentenceTransformer", pairs, Target("share", 1.15),
+            agreement=Agreement(f"score of the full cell {self.found.values[-1]:.4f}, within {apart:.0e}", apart < 1e-4),
+            **memory,
+        )  # fmt: skip
+
+    def costs(self, pairs: Pairs) -> tuple[Any, ...]:
+        """A line of the table by texts."""
+        mine, other = median_seconds(pairs.ours), median_seconds(pairs.peer)
+        return self.found.facts["texts_encoded"], round(mine, 1), round(other, 1), round(mine / other, 2)

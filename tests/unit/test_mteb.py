@@ -326,7 +326,8 @@ def test_a_run_of_a_plan_is_evaluated_from_its_tables(
     (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
     plan: Any = SimpleNamespace(
         mteb=SimpleNamespace(
-            evaluate={"retrieval": ["lookup"], "classification": ["animals"]}, instructions={}, max_length=32
+            evaluate={"retrieval": ["lookup"], "classification": ["animals"]}, instructions={}, max_length=32,
+            encode_precision="fp32",
         ),
         classifications={"animals": Classification("animals", "animals.train", "animals.test", None, "")},
 collections={"lookup": Collection("lookup", *list(names)[2:], None, False, "ndcg@10", 40, "")},

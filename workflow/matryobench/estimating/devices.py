@@ -16,12 +16,12 @@ FORMAT = 1
 # One thread of an AMD EPYC with AVX-512, in processor time: a `matryobench calibrate` of 2026-11-21, rounded to one or two
 # digits; starts by the shortest jobs of the demo on the same machine with less beside it.
 CPU: Mapping[str, float] = {
-    "start_light": 0.6,
+    "start_light": 0.5,
     "start_tables": 1.0,
-    "start_tokenise": 2.4,
-    "start_figures": 2.4,
-    "start_model": 5.0,
-    "start_mteb": 8.0,
+    "start_tokenise": 1.9,
+    "start_figures": 2.0,
+    "start_model": 4.0,
+    "start_mteb": 7.0,
     "full_operations": 1 / 105e9,
     "half_operations": 1 / 200e9,
     "layer_passes": 3e-5,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 
 from matryobench.estimating.probes import Probe
 from matryobench.paths import ROOT
@@ -20,7 +21,7 @@ def start_probes(repeats: int) -> Iterator[Probe]:
         for _ in range(repeats):
             before = _children()
             subprocess.run(
-                [sys.executable, "-c", f"{_PLAN}\n{code}"], check=True, cwd=ROOT, capture_output=True,
+                [sys.executable, "-c", _BEGIN + indent(f"{_PLAN}{code}", "    ")], check=True, cwd=ROOT, capture_output=True,
                 env=_environment(),
             )  # fmt: skip
             seconds.append(_children() - before)
@@ -36,10 +37,13 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-_PLAN = """
+_BEGIN = """
 from pathlib import Path
-from matryobench.cli import app
+from matryobench.cli import app, uncollected
 from matryobench.plan import Plan
+with uncollected():
+"""
+_PLAN = """
 plan = Plan.load(Path("config/demo.yaml"))
 """
 _TABLES = "import pandas, pyarrow.parquet, matryobench.analysis.cells, matryobench.reports"

@@ -30,40 +30,45 @@ from matryobench.grid import Cell
 from matryobench.models.folders import read_settings
 
 
-def run(setting: Setting) -> Outcome:
-    """A row for a classification set and one for a whole collection; growth with the cells and with the documents."""
-    texts, model, peer = Texts(setting), load_grid(), load_peer()
-    model = replace(model, max_length=setting.size(model.max_length, 8))
-    peer.max_seq_length = model.max_length
-    cells = tuple(model.cells[-7:] if setting.quick else model.cells)
-    ways = [
-        _Ways(model, peer, tables, cells)
-        for tables in (texts.classification(setting.size(2000, 60)), texts.collection(setting.size(10**6, 20)))
-    ]
-    classified, searched = ways
-    pairs = alternate(classified.ours, classified.theirs, setting.repeats, warm_up=not setting.quick)
-    rows = [classified.row(pairs, ours_mb=peak_mb(classified.ours), peer_mb=peak_mb(classified.theirs))]
-    pairs = alternate(searched.ours, searched.theirs, 1, warm_up=False)  # a whole task takes minutes
-    rows.append(searched.row(pairs))
+def classification(setting: Setting) -> Outcome:
+    """A row for a classification set; growth with the cells."""
+    texts = Texts(setting)
+    model, peer, cells = _models(setting)
+    whole = _Ways(model, peer, texts.classification(setting.size(2000, 60)), cells)
+    pairs = alternate(whole.ours, whole.theirs, setting.repeats, warm_up=not setting.quick)
+    line = whole.row(pairs, ours_mb=peak_mb(whole.ours), peer_mb=peak_mb(whole.theirs))
     by_cells = []
     for some in (cells[-1:], cells[-len(cells) // 6 :], cells):
-        part = _Ways(model, peer, classified.tables, some)
+        part = _Ways(model, peer, whole.tables, some)
         costs, encoding = [], 0.0
         for _ in range(setting.repeats):
             costs.append(timed(part.ours))
             encoding = part.found.facts["encode_seconds"]
         by_cells.append((len(some), round(median_seconds(costs), 2), round(encoding, 2)))
-    by_documents = []
-    for count in (0, setting.size(1000, 5)):
-        part = _Ways(model, peer, texts.collection(count), cells)
-        by_documents.append(part.costs(alternate(part.ours, part.theirs, 1, warm_up=False)))
-    by_documents.append(searched.costs(pairs))
-    return Outcome(rows, [
-        Growth(f"mteb classification ({classified.tables.name}) by cells",
-               ("cells", "seconds", "of which encoding (last run)"), by_cells),
-        Growth(f"mteb retrieval ({searched.tables.name}, {len(cells)} cells) by texts, one run each",
-               ("texts", "all cells, s", "one run of the full model, s", "ratio"), by_documents),
-    ])  # fmt: skip
+    heads = ("cells", "seconds", "of which encoding (last run)")
+    return Outcome([line], [Growth(f"mteb classification ({whole.tables.name}) by cells", heads, by_cells)])
+
+
+def retrieval(setting: Setting) -> Outcome:
+    """A row for a whole collection, which takes minutes and is run once; growth with the documents."""
+    texts = Texts(setting)
+    model, peer, cells = _models(setting)
+    lines = []
+    for count in (0, setting.size(1000, 5), setting.size(10**6, 20)):
+        some = _Ways(model, peer, texts.collection(count), cells)
+        pairs = alternate(some.ours, some.theirs, 1, warm_up=False)
+        lines.append(some.costs(pairs))
+    title = f"mteb retrieval ({some.tables.name}, {len(cells)} cells) by texts, one run each"
+    heads = ("texts", "all cells, s", "one run of the full model, s", "ratio")
+    return Outcome([some.row(pairs)], [Growth(title, heads, lines)])
+
+
+def _models(setting: Setting) -> tuple[Model, Any, tuple[Cell, ...]]:
+    """Ours and the peer's with the same length of texts, and the cells."""
+    model, peer = load_grid(), load_peer()
+    model = replace(model, max_length=setting.size(model.max_length, 8))
+    peer.max_seq_length = model.max_length
+    return model, peer, tuple(model.cells[-7:] if setting.quick else model.cells)
 
 
 class _Ways:

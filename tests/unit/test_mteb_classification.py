@@ -44,3 +44,12 @@ def test_rows_stay_rows_with_lists_for_columns() -> None:
     some = rows.select([2, 0]).select_columns(["text"])
     assert isinstance(some, Rows) and some["text"] == ["c", "a"] and some[0] == {"text": "c"}
     assert isinstance(some["text"], list)
+
+
+def test_rows_are_selected_once_and_never_mistaken_for_those_of_another_table() -> None:
+    rows = Rows.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 0]})
+    assert rows.select([2, 0]) is rows.select((2, 0))
+    assert rows.select(range(2))["text"] == ["a", "b"] and rows.select([0])["text"] == ["a"]
+    renamed = rows.rename_column("text", "sentence")
+    assert renamed.select([2, 0]).column_names == ["sentence", "label"]
+    assert rows.select([2, 0]).select([1])["text"] == ["a"]

@@ -5,12 +5,14 @@ The numbers are mteb's to the last bit: same draws, same classifiers, and metric
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from mteb.abstasks import AbsTaskClassification
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 
 class Rows(Dataset):
@@ -21,10 +23,14 @@ class Rows(Dataset):
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__(key)[:] if isinstance(key, str) else super().__getitem__(key)
 
-    def select(self, *arguments: Any, **named: Any) -> Rows:
-        """As a data set's, and again of this kind."""
-        kept = super().select(*arguments, **named)
-        return Rows(kept.data, kept.info, kept.split, kept._indices, kept._fingerprint)
+    def select(self, indices: Iterable[int], *arguments: Any, **named: Any) -> Rows:
+        """As a data set's, and again of this kind; the same rows, which mteb selects for every cell, are made once."""
+        known: dict[Any, Rows] = self.__dict__.setdefault("_selected", {})
+        key = self._fingerprint, tuple(indices)  # a copy of this table with other columns has another fingerprint
+        if key not in known or arguments or named:
+            kept = super().select(key[1], *arguments, **named)
+            known[key] = Rows(kept.data, kept.info, kept.split, kept._indices, kept._fingerprint)
+        return known[key]
 
 
 class PerCell(AbsTaskClassification):
@@ -48,8 +54,15 @@ class PerCell(AbsTaskClassification):
 
     def _calculate_scores(self, y_test: Any, y_pred: Any) -> Any:
         """mteb's metrics from one count of the predictions where mteb counts once for each."""
-        precision, recall, f1, support = precision_recall_fscore_support(y_test, y_pred, zero_division=0)
-        scores: dict[str, float | None] = {"accuracy": float(np.mean(np.asarray(y_test) == y_pred))}
+        truth, guessed = np.asarray(y_test), np.asarray(y_pred)
+        labels, places = np.unique(np.concatenate([truth, guessed]), return_inverse=True)
+        right = truth == guessed
+        support, predicted, hits = (
+            np.bincount(some, minlength=len(labels))
+            for some in (places[: len(truth)], places[len(truth) :], places[: len(truth)][right])
+        )
+        precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
+        scores: dict[str, float | None] = {"accuracy": float(np.mean(right))}
         for name, values in (("f1", f1), ("precision", precision), ("recall", recall)):
             scores[name] = float(np.mean(values))
             scores[f"{name}_weighted"] = float(np.average(values, weights=support))
@@ -58,3 +71,8 @@ class PerCell(AbsTaskClassification):
             for name, average in (("ap", "macro"), ("ap_weighted", "weighted")):
                 scores[name] = average_precision_score(y_test, y_pred, average=average)
         return scores
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """0 where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

@@ -76,7 +76,6 @@ class TopK:
         self._device, self._count = some.device, len(some)
         tile = tile or default_tile(self._device, self._count)
         self._columns = tile.documents
-        self._threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         tiles = max(1, math.ceil(self._count / tile.queries))
         self._rows = math.ceil(self._count / tiles / 8) * 8  # of one size, so that little of the work is padding
         self._starts = range(0, self._count, self._rows)
@@ -98,6 +97,8 @@ class TopK:
             ]
             for pair, numbers in self._pairs.items()
         }
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
+        self._threads = min(threads, len(self._pairs) * len(self._starts))
 
     def keys(self) -> Tensor:
         """(cells, nq, k) int64 on the CPU: all that the documents so far have left; `restore` takes it up."""
@@ -122,6 +123,7 @@ class TopK:
 
         Raises InputError where a score is not a finite number: a damaged model, or under cosine a zero vector.
         """
+        work = []
         with _exact_float32(), alone(self._threads):
             for (query_layer, layer), running in self._running.items():
                 piece = documents[layer].to(self._device, torch.float32)
@@ -129,11 +131,9 @@ class TopK:
                     raise InputError(f"{self.place}: more than {MAX_DOCUMENTS} documents; search parts of the corpus.")
                 cells = [self.cells[number] for number in self._pairs[query_layer, layer]]
                 pair = _PairScores(self._queries[query_layer], self._count, piece, cells, self.similarity, self.place)
-                work = [
-                    partial(self._add_to_tile, pair, tile, start, first)
-                    for tile, start in zip(running, self._starts, strict=True)
-                ]
-                side_by_side(work, self._threads)
+                for tile, start in zip(running, self._starts, strict=True):
+                    work.append(partial(self._add_to_tile, pair, tile, start, first))
+            side_by_side(work, self._threads)
 
     def _add_to_tile(self, pair: _PairScores, running: RunningBest, start: int, first: int) -> None:
         """Scores a piece of documents for the tile of queries from `start` on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 from collections import Counter
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from test_fetch import MODEL, PAIRS, WANTED, jsonl
 
 from matryobench.data.classifications import check_classification
 from matryobench.data.collection_tables import check_collection
@@ -215,3 +217,69 @@ def test_text_sets_come_with_all_their_files(tmp_path: Path, shared_data: Path) 
         sum(file["rows"] for file in rows if file["name"] in tool.TEXT_SETS["public-text"])
         == DATASETS["public-text"].rows
     )
+
+
+def test_the_shared_data_becomes_a_mirror(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = PROJECT.parent / "shared" / "data"
+    if not (shared / "MANIFEST.json").is_file():
+        pytest.skip("../shared/data is not here")
+    tool, root = the_tool(), tmp_path / "mirror"
+    assert tool.main([str(shared), str(root)]) == 0
+    capsys.readouterr()
+    mirror = Mirror(root)
+    rows, means = {}, {}
+    for name in (*tool.HUB_SETS, *tool.LOCAL_SETS):
+        table, meta = fetch_dataset(name, DATASETS[name], mirror, offline=True)
+        rows[name] = table.num_rows
+        assert meta["from"] == "shared-data" and "Made by tools/mirror_from_shared.py" in meta["note"]
+        if DATASETS[name].kind == "scored-pairs":
+            means[name] = sum(table["score"].to_pylist()) / table.num_rows
+    seven = {"sts12": 3108, "sts13": 1500, "sts14": 3750, "sts15": 3000, "sts16": 1186, "stsb": 1379, "sick-r": 9927}
+    others = {"stsb-train": 5749, "stsb-dev": 1500, "nli-public": 24786, "sick-train": 4500, "sick-r-test": 4927}
+    assert rows == seven | others
+    # mean gold scores as mteb 2.26.24 states them (mteb/descriptive_stats/STS/*.json, avg_score)
+    stated = {
+        "sts12": 3.5060643500643507,
+        "sts13": 2.3361888888888864,
+        "sts14": 2.8114334391534355,
+        "sts15": 2.40591333333333,
+        "sts16": 2.4131534569983137,
+        "stsb": 2.607916606236405,
+        "sick-r": 3.5291492898156607,
+    }
+    assert {name: means[name] for name in stated} == pytest.approx(stated, rel=1e-12)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.gz")}
+    assert tool.main([str(shared), str(root)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.gz")} == before
+
+
+def test_a_changed_shared_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = tmp_path / "shared"
+    (shared / "sts" / "STSBenchmark").mkdir(parents=True)
+    assert the_tool().main([str(shared), str(tmp_path / "mirror")]) == 2
+    assert "no readable manifest there" in capsys.readouterr().err
+    name = "sts/STSBenchmark/train.jsonl.gz"
+    (shared / name).write_bytes(gzip.compress(jsonl(PAIRS)))
+    (shared / "MANIFEST.json").write_text(json.dumps({"files": [{"name": name, "sha256": "0" * 64}]}))
+    assert the_tool().main([str(shared), str(tmp_path / "mirror")]) == 2
+    assert f"error: {shared / name}: this file has changed (sha256 " in capsys.readouterr().err
+    assert not list((tmp_path / "mirror").rglob("*.gz"))
+
+
+def test_the_tool_copies_a_model_folder(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path / "mirror")
+    source = tmp_path / "model"
+    for name, content in MODEL.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    tool = the_tool()
+    folder = tool.add_model("org/model", source, mirror)
+    assert set(mirror.manifest(folder)["files"]) == WANTED
+    assert mirror.model_folder("org/model", None) == mirror.model_folder("org/model", folder.name) == folder
+    assert tool.add_model("org/model", source, mirror) == folder
+    (source / "vocab.txt").write_text("[CLS]")
+    with pytest.raises(InputError, match="has pinned revision"):
+        tool.add_model("org/model", source, mirror)
+    (source / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="no config.json with weights"):
+        tool.add_model("org/model", source, mirror)

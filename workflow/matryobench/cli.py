@@ -40,7 +40,7 @@ def main() -> None:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Spares a process that ends with the block most of its search for garbage: what libraries make when they are imported
-    stays. Looking through it costs a job with a model 0.7 s while it runs and 1 s when the interpreter ends.
+    stays, and looking through it, above all when the interpreter ends, costs a job with a model more than a second.
     """
     gc.set_threshold(50_000, 20, 50)
     try:

@@ -23,12 +23,13 @@ class Rows(Dataset):
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__(key)[:] if isinstance(key, str) else super().__getitem__(key)
 
-    def select(self, indices: Iterable[int], *arguments: Any, **named: Any) -> Rows:
+    def select(self, indices: Iterable[int], **named: Any) -> Rows:
         """As a data set's, and again of this kind; the same rows, which mteb selects for every cell, are made once."""
         known: dict[Any, Rows] = self.__dict__.setdefault("_selected", {})
-        key = self._fingerprint, tuple(indices)  # a copy of this table with other columns has another fingerprint
-        if key not in known or arguments or named:
-            kept = super().select(key[1], *arguments, **named)
+        # A copy of this table with other columns has another fingerprint.
+        key = self._fingerprint, tuple(indices), tuple(sorted(named.items()))
+        if key not in known:
+            kept = super().select(key[1], **named)
             known[key] = Rows(kept.data, kept.info, kept.split, kept._indices, kept._fingerprint)
         return known[key]
 
